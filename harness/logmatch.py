@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Verifier logs: expected lines in order, what differs between kernels taken out, useful lines.
+
+Patterns are those of the kernel selftests' __msg(): plain text in which {{...}} holds a regular
+expression. Does not know which lines a case should show.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from harness.errors import UsageError
+
+# What a log says differently on each load or kernel, and what it becomes. Digits stay digits,
+# so that a {{[0-9]+}} of a pattern still matches.
+_VOLATILE: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?m)^\d+: "), "0: "),  # instruction number in front of a line
+    (re.compile(r"\binsn \d+"), "insn 0"),
+    (re.compile(r"#\d+"), "#0"),  # BTF id of a kfunc: bpf_throw#73439
+    (re.compile(r"\b((?:ref_obj_)?id)=\d+"), r"\1=0"),
+    (re.compile(r"[ \t]+"), " "),
+)
+_NOISE = re.compile(
+    r"^(processed \d+ insns|max_states_per_insn|verification time|stack depth|mark_precise"
+    r"|func#\d+ @|-- (BEGIN|END) PROG LOAD LOG --|\s*$)"
+)
+_REGEX_PART = re.compile(r"\{\{(.*?)\}\}")
+
+
+def normalise(text: str) -> str:
+    """`text` without instruction numbers, object ids and BTF ids."""
+    for pattern, replacement in _VOLATILE:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def missing(patterns: Sequence[str], log: str) -> tuple[int, ...]:
+    """Indices of the patterns that `log` does not show in order; () when all are there.
+
+    Tried on the log as it is, then with both sides normalised.
+    """
+    plain = _missing([_expression(p, lambda text: text) for p in patterns], log)
+    if not plain:
+        return ()
+    return _missing([_expression(p, normalise) for p in patterns], normalise(log))
+
+
+def _missing(expressions: Sequence[re.Pattern[str]], log: str) -> tuple[int, ...]:
+    position, absent = 0, []
+    for index, expression in enumerate(expressions):
+        match = expression.search(log, position)
+        if match is None:
+            absent.append(index)
+        else:
+            position = match.end()
+    return tuple(absent)
+
+
+def _expression(pattern: str, clean: Callable[[str], str]) -> re.Pattern[str]:
+    # split() with one group: text and regular expressions alternate
+    parts = _REGEX_PART.split(pattern)
+    text = "".join(
+        f"(?:{part})" if index % 2 else re.escape(clean(part)) for index, part in enumerate(parts)
+    )
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UsageError(
+            f"pattern {pattern!r}: {error}", fix="correct the regular expression in {{...}}"
+        ) from error
+
+
+def useful_lines(log: str, limit: int = 8) -> list[str]:
+    """The last `limit` telling lines, statistics left out, with a note of what was omitted."""
+    lines = [line.rstrip() for line in log.splitlines() if not _NOISE.match(line)]
+    if len(lines) <= limit:
+        return lines
+    return [f"({len(lines) - limit} lines omitted, all of them in the JSON)", *lines[-limit:]]
