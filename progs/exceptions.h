@@ -115,7 +115,7 @@ extern void bpf_throw(__u64 cookie) __weak __ksym;
 #define __msg(text)	__bpfthrow_tag("comment:test_expect_msg=" __bpfthrow_number "=" text)
 
 /* Ours. */
-#define __hook(name)		 __bpfthrow_ours("hook", #name)
+#define __hook(name)		 __bpfthrow_ours("hook", name)
 #define __input(name, spec)	 __bpfthrow_ours("input", __bpfthrow_number "=" #name "=" spec)
 #define __retval_of(name, value) __bpfthrow_ours("retval", #name "=" __bpfthrow_expand(value))
 #define __global_is(variable, value) \
@@ -127,10 +127,5 @@ extern void bpf_throw(__u64 cookie) __weak __ksym;
 #define __on(series, what) __bpfthrow_ours("on", series "=" what)
 #define __crashes(why)	   __bpfthrow_ours("crashes", why)
 #define __target	   __bpfthrow_tag("bpfthrow:target")
-
-/* The kfunc needs a licence that is compatible with the GPL. */
-#define __bpfthrow_license            \
-	char LICENSE[] SEC("license") \
-	= "GPL"
 
 #endif

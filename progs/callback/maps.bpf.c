@@ -47,5 +47,4 @@ int counts_throws(struct __sk_buff *skb)
 	return 0;
 }
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

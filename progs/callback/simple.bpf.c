@@ -55,5 +55,4 @@ int never_throws(struct __sk_buff *skb)
 	return 3;
 }
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

@@ -36,5 +36,4 @@ int computed(struct __sk_buff *skb)
 	return 99;
 }
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

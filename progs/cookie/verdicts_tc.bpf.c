@@ -19,5 +19,4 @@ VERDICT(stolen, TC_ACT_STOLEN)
 VERDICT(redirect, TC_ACT_REDIRECT)
 VERDICT(unknown, 100)
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

@@ -19,5 +19,4 @@ VERDICT(redirect, XDP_REDIRECT)
 VERDICT(unknown, 7)
 VERDICT(negative, -1)
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

@@ -42,5 +42,4 @@ int branches(struct __sk_buff *skb)
 	return outer(skb->len) + 1;
 }
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

@@ -57,5 +57,4 @@ int global_static_global(struct __sk_buff *skb)
 	return above(200) + 1;
 }
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

@@ -35,5 +35,4 @@ int static_8(struct __sk_buff *skb)
 	return level8(100) + 1;
 }
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";

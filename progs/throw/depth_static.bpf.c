@@ -40,5 +40,4 @@ DEPTH(5, 114)
 DEPTH(6, 120)
 DEPTH(7, 127)
 
-char LICENSE[] SEC("license")
-= "GPL";
+char LICENSE[] SEC("license") = "GPL";
