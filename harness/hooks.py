@@ -60,6 +60,8 @@ HOOKS: dict[str, Hook] = {
     hook.name: hook
     for hook in (
         Hook("test_run", "", live=False, needs="", meanings={}, unknown=Action.PASS),
+        # only loaded, for types that BPF_PROG_TEST_RUN cannot run: "ran" with no return value
+        Hook("load", "", live=False, needs="", meanings={}, unknown=Action.PASS),
         Hook("xdp-generic", "xdp", True, "xdp-generic", _XDP, Action.ABORTED),
         Hook("xdp-native", "xdp", True, "xdp-native", _XDP, Action.ABORTED),
         Hook("tc-ingress", "tc", True, "clsact", _CLSACT, Action.PASS),

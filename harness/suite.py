@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Objects -> Cases, from the declaration tags in the object: the list of cases is data.
+
+Owns which programs are cases, on which hooks, with which input, and the selection by `-k`. What
+a tag says is harness.tags' business; compiling is harness.build's.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from harness.bpf.elf import Function, Object, read_object
+from harness.bpf.link import RefKind, link
+from harness.bpf.sections import attach_target, program_type
+from harness.build import OBJECT_SUFFIX, PROGS, SOURCE_SUFFIX, build, sources_of
+from harness.errors import ObjectError, UsageError
+from harness.frames import DEFAULT_FRAME, parse_input
+from harness.hooks import HOOKS
+from harness.model import Case, Companion, Input, Verdict
+from harness.tags import Claims, parse_tags
+
+_THROW = "bpf_throw"
+# A kind of companion and the feature that a target must have for it.
+_COMPANIONS = {"freplace": "freplace", "fentry": "fentry", "fexit": "fentry"}
+# Types whose programs start with a frame; the others get no input unless a tag gives one.
+_PACKET_TYPES = {"xdp", "tc", "cgroup_skb"}
+# Types that BPF_PROG_TEST_RUN can run at all (bpf_prog_ops.test_run in the kernel).
+_RUNNABLE = {"xdp", "tc", "cgroup_skb", "syscall", "raw_tp", "socket_filter", "flow_dissector"}
+# A section may narrow the direction.
+_ATTACH = {
+    "tcx/ingress": ("test_run", "tcx-ingress"),
+    "tcx/egress": ("test_run", "tcx-egress"),
+    "tc/ingress": ("test_run", "tcx-ingress"),
+    "tc/egress": ("test_run", "tcx-egress"),
+}
+
+
+def collect(paths: Sequence[str | Path] = ()) -> list[Case]:
+    """Return the cases of objects, sources (compiled first) and directories of sources.
+
+    Without `paths`: everything in progs/. Sorted by object, then by place in the object.
+    Raises UsageError or ObjectError for what is no object, does not compile or has a wrong tag.
+    """
+    objects = {path.resolve(): base for path, base in _objects(paths or (PROGS,))}
+    return [case for path in sorted(objects) for case in cases_of(path, base=objects[path])]
+
+
+def _objects(paths: Iterable[str | Path]) -> Iterator[tuple[Path, Path | None]]:
+    for path in map(Path, paths):
+        if path.is_dir():
+            built = build([path]) if sources_of(path) else []
+            ready = sorted(path.rglob("*" + OBJECT_SUFFIX))
+            if not built and not ready:
+                fix = "give a directory with .bpf.c or .bpf.o files"
+                raise UsageError(f"{path}: no BPF programs below it", fix=fix)
+            yield from ((file, None) for file in built)
+            yield from ((file, path) for file in ready)
+        elif path.name.endswith(SOURCE_SUFFIX):
+            yield build([path])[0], None
+        else:
+            yield path, None
+
+
+def cases_of(object_path: str | Path, *, base: Path | None = None) -> list[Case]:
+    """Return the cases of one object, one per program, input and hook.
+
+    `base`: directory that ids are relative to; None: the one above the object's own. A program
+    whose tag says that it is only a target or companion is no case. Raises ObjectError.
+    """
+    path = Path(object_path)
+    obj = read_object(path)
+    stem = _stem(path, base)
+    claims = {p.name: parse_tags(p.tags, f"{path}: program {p.name!r}") for p in obj.programs}
+    return [
+        case
+        for program in obj.programs
+        if not claims[program.name].is_target
+        for case in _cases_of_program(obj, program, claims[program.name], stem)
+    ]
+
+
+def _stem(path: Path, base: Path | None) -> str:
+    name = path.name.removesuffix(OBJECT_SUFFIX).removesuffix(".o")
+    if base is not None and path.resolve().parent != base.resolve():
+        topic = path.resolve().parent.relative_to(base.resolve()).as_posix()
+    else:
+        topic = path.resolve().parent.name
+    return f"{topic}/{name}"
+
+
+def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str) -> list[Case]:
+    where = f"{obj.path}: program {program.name!r}"
+    companions = tuple(_companion(obj, name, where) for name in claims.companions)
+    hooks = _hooks_of(program, claims, where)
+    inputs = _inputs_of(program, claims, where)
+    needs = _needs_of(obj, program, claims, companions)
+    values = {name: _at_width(obj, name, value, where) for name, value in claims.globals.items()}
+    cases = []
+    for data in inputs:
+        general = claims.expectation(data.name, values)
+        only_default = len(inputs) == 1 and data.name == "default"
+        for hook in hooks:
+            feature = HOOKS[hook].needs
+            case = Case(
+                id=f"{stem}/{program.name}" + ("" if only_default else f":{data.name}"),
+                object=str(obj.path),
+                program=program.name,
+                section=program.section,
+                hook=hook,
+                input=data,
+                repeat=claims.repeat,
+                expectation=general,
+                per_series=claims.per_series(general, data.name, values),
+                needs=needs if not feature or feature in needs else (*needs, feature),
+                companions=companions,
+                crashes=claims.crashes,
+            )
+            cases.append(case)
+    return cases
+
+
+def hooks_of_section(section: str) -> tuple[str, ...]:
+    """Return the hooks a program of this section can run on; "load" where none can run it."""
+    plain = section.removeprefix("?")
+    if plain in _ATTACH:
+        return _ATTACH[plain]
+    kind = program_type(plain)
+    live = tuple(hook.name for hook in HOOKS.values() if kind and hook.prog_type == kind)
+    return ("test_run", *live) if kind in _RUNNABLE else ("load",)
+
+
+def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
+    kind = program.section.removeprefix("?").partition("/")[0]
+    if kind.removesuffix(".s") in _COMPANIONS:
+        fix = "tag it __target and name it in another program's __with(...)"
+        raise ObjectError(f"{where}: {kind} programs do not run by themselves", fix=fix)
+    allowed = (*hooks_of_section(program.section), "load")
+    for hook in claims.hooks:
+        if hook not in HOOKS:
+            fix = f"hooks: {', '.join(HOOKS)}"
+            raise ObjectError(f"{where}: tag bpfthrow:hook={hook}: no such hook", fix=fix)
+        if hook not in allowed:
+            fix = f"section {program.section!r} runs on: {', '.join(dict.fromkeys(allowed))}"
+            raise ObjectError(f"{where}: cannot run on hook {hook!r}", fix=fix)
+    if claims.hooks:
+        return tuple(dict.fromkeys(claims.hooks))
+    # who is refused is refused on every hook alike
+    return allowed[:1] if claims.verdict is Verdict.REJECTED else allowed[:-1]
+
+
+def _inputs_of(program: Function, claims: Claims, where: str) -> tuple[Input, ...]:
+    if not claims.inputs:
+        takes_packet = program_type(program.section) in _PACKET_TYPES
+        claims.inputs.append(parse_input(DEFAULT_FRAME) if takes_packet else Input())
+    names = {data.name for data in claims.inputs}
+    stray = [name for name in claims.retval_of if name not in names]
+    if stray:
+        tag = f"bpfthrow:retval={stray[0]}=..."
+        fix = f"inputs: {', '.join(sorted(names))}"
+        raise ObjectError(f"{where}: tag {tag}: no input of that name", fix=fix)
+    return tuple(claims.inputs)
+
+
+def _companion(obj: Object, name: str, where: str) -> Companion:
+    found = next((program for program in obj.programs if program.name == name), None)
+    if found is None:
+        names = ", ".join(program.name for program in obj.programs)
+        raise ObjectError(f"{where}: tag bpfthrow:with={name}: no such program", fix=names)
+    kind = found.section.removeprefix("?").partition("/")[0].removesuffix(".s")
+    target = attach_target(found.section)
+    if kind not in _COMPANIONS or not target or not found.section.startswith("?"):
+        fix = "its section must read ?freplace/FUNCTION, ?fentry/FUNCTION or ?fexit/FUNCTION"
+        message = f"{where}: companion {name!r} is in section {found.section!r}"
+        raise ObjectError(message, fix=fix)
+    return Companion(name, kind, target)
+
+
+def _needs_of(
+    obj: Object, program: Function, claims: Claims, companions: tuple[Companion, ...]
+) -> tuple[str, ...]:
+    # An object is loaded at once: one throwing program is enough to refuse it.
+    loaded = {p.name for p in obj.programs if p.autoload} | {program.name}
+    loaded |= {companion.program for companion in companions}
+    needs = ["throw"] if any(_throws(obj, name) for name in sorted(loaded)) else []
+    needs += [_COMPANIONS[companion.kind] for companion in companions]
+    return tuple(dict.fromkeys([*needs, *claims.needs]))
+
+
+def _throws(obj: Object, name: str) -> bool:
+    if obj.program(name).exception_callbacks:
+        return True
+    try:
+        refs = link(obj, name).refs.values()
+    except ObjectError:
+        # libbpf will refuse it too; whether it would throw is then a matter of the object
+        return any(extern.name == _THROW for extern in obj.externs)
+    return any(ref.kind is RefKind.KFUNC and ref.name == _THROW for ref in refs)
+
+
+def _at_width(obj: Object, name: str, value: int, where: str) -> int:
+    variables = {v.name: v for section in obj.sections for v in section.variables}
+    if name not in variables:
+        fix = f"globals: {', '.join(sorted(variables)) or 'none'}"
+        raise ObjectError(f"{where}: tag bpfthrow:global={name}: no such variable", fix=fix)
+    bits = variables[name].size_bytes * 8
+    if not -(1 << (bits - 1)) <= value < 1 << bits:
+        raise ObjectError(f"{where}: tag bpfthrow:global={name}={value}: needs over {bits} bits")
+    return value & ((1 << bits) - 1)
+
+
+# ---- selection ------------------------------------------------------------------------------
+
+_WORD = re.compile(r"[()]|[^\s()]+")
+
+
+def select(cases: Sequence[Case], expr: str) -> list[Case]:
+    """Return the cases that `expr` names: words with and, or, not and parentheses, as pytest -k.
+
+    A word matches where it is part of the id, the hook or the section, whatever its case.
+    Raises UsageError for an expression that is not one.
+    """
+    if not expr.strip():
+        return list(cases)
+    words: list[str] = []
+
+    def python_of(match: re.Match[str]) -> str:
+        token = match[0]
+        if token in ("and", "or", "not", "(", ")"):
+            return f" {token} "
+        words.append(token.lower())
+        return f" w{len(words) - 1} "
+
+    try:
+        tree = ast.parse(_WORD.sub(python_of, expr).strip(), mode="eval").body
+    except SyntaxError:
+        fix = "words joined by and, or, not: -k 'throw and not xdp'"
+        raise UsageError(f"-k {expr!r} is not an expression", fix=fix) from None
+    return [case for case in cases if _matches(tree, words, _text_of(case))]
+
+
+def _text_of(case: Case) -> str:
+    return f"{case.id} {case.hook} {case.section}".lower()
+
+
+def _matches(node: ast.expr, words: list[str], text: str) -> bool:
+    match node:
+        case ast.BoolOp(op=ast.And(), values=values):
+            return all(_matches(value, words, text) for value in values)
+        case ast.BoolOp(values=values):
+            return any(_matches(value, words, text) for value in values)
+        case ast.UnaryOp(operand=operand):
+            return not _matches(operand, words, text)
+        case ast.Name(id=name):
+            return words[int(name[1:])] in text
+    raise UsageError(f"-k: cannot read {ast.unparse(node)!r}", fix="join words by and, or, not")

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Declaration tags of one program -> what they claim.
+
+Owns the spelling of every tag (progs/exceptions.h has the macros, docs/writing-cases.md the
+table) and the errors for tags that are wrong. Does not know objects, programs or hooks: that is
+harness.suite. The `comment:test_` spelling is that of the kernel's selftests (test_loader.c).
+"""
+
+import ast
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from harness.errors import BpfthrowError, ObjectError
+from harness.frames import parse_input
+from harness.model import Expectation, Input, Verdict
+from harness.series import SERIES
+
+OURS = "bpfthrow:"
+_COMMENT = re.compile(r"comment:(?:\d+:)?(test_\w+)(?:=(.*))?", re.DOTALL)
+_NUMBERED = re.compile(r"(\d+)=(.*)", re.DOTALL)
+_C_NUMBER = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]+\b")
+_VERDICTS = {"success": Verdict.RAN, "failure": Verdict.REJECTED}
+# enum names survive the preprocessor, macros do not: <linux/bpf.h> has these as an enum
+_CONSTANTS = {"XDP_ABORTED": 0, "XDP_DROP": 1, "XDP_PASS": 2, "XDP_TX": 3, "XDP_REDIRECT": 4}
+
+
+@dataclass
+class Claims:
+    """What the tags of one program say; filled tag by tag, then only read."""
+
+    # names of harness.hooks, none: every hook of the program's type
+    hooks: list[str] = field(default_factory=list)
+    inputs: list[Input] = field(default_factory=list)
+    verdict: Verdict | None = None
+    retval: int | None = None
+    # input name -> value
+    retval_of: dict[str, int] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    errno: int | None = None
+    # variable -> value, possibly negative
+    globals: dict[str, int] = field(default_factory=dict)
+    needs: list[str] = field(default_factory=list)
+    repeat: int = 1
+    companions: list[str] = field(default_factory=list)
+    crashes: str = ""
+    # only a tail-call target or a companion
+    is_target: bool = False
+    # series -> (what, value) in order
+    on_series: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def expectation(self, input_name: str, globals_: dict[str, int]) -> Expectation:
+        """Return what is claimed for one input; `globals_` are the values at variable width."""
+        retval = self.retval_of.get(input_name, self.retval)
+        verdict = self.verdict
+        if verdict is None and (self.messages or self.errno is not None):
+            verdict = Verdict.REJECTED
+        if verdict is None and (retval is not None or globals_):
+            verdict = Verdict.RAN
+        if verdict is Verdict.REJECTED:
+            return Expectation(verdict, messages=tuple(self.messages), errno=self.errno)
+        return Expectation(verdict, retval, globals=tuple(globals_.items()))
+
+    def per_series(
+        self, general: Expectation, input_name: str, globals_: dict[str, int]
+    ) -> tuple[tuple[str, Expectation], ...]:
+        """Return the overrides, `general` with what each kernel series changes in it."""
+        ran = replace(self, verdict=Verdict.RAN).expectation(input_name, globals_)
+        made = []
+        for series in SERIES:
+            expectation = general
+            for what, value in self.on_series.get(series, ()):
+                expectation = _override(expectation, ran, what, value)
+            if expectation != general:
+                made.append((series, expectation))
+        return tuple(made)
+
+
+def _override(now: Expectation, ran: Expectation, what: str, value: str) -> Expectation:
+    if what == "success":
+        return ran
+    if what == "failure":
+        return now if now.verdict is Verdict.REJECTED else Expectation(Verdict.REJECTED)
+    if what == "retval":
+        return replace(ran, retval=parse_integer(value) & 0xFFFFFFFF)
+    refused = now if now.verdict is Verdict.REJECTED else Expectation(Verdict.REJECTED)
+    if what == "errno":
+        return replace(refused, errno=parse_integer(value))
+    return replace(refused, messages=(*refused.messages, _split_number(value)[1]))
+
+
+def parse_tags(tags: tuple[str, ...], where: str) -> Claims:
+    """Read the tags of one program.
+
+    `where` names the object and the program for errors. Raises ObjectError naming the tag.
+    Tags that are neither ours nor the kernel selftests' are left alone.
+    """
+    claims = Claims()
+    for tag in sorted(tags, key=_order):
+        key, value = _split(tag)
+        if key is None:
+            continue
+        put = _KEYS.get(key)
+        if put is None:
+            if not tag.startswith(OURS):
+                continue  # the selftests know more than we do
+            known = ", ".join(sorted(name for name in _KEYS if not name.startswith("test_")))
+            raise ObjectError(f"{where}: unknown tag {tag!r}", fix=f"known after {OURS}: {known}")
+        try:
+            put(claims, value)
+        except BpfthrowError as error:
+            raise ObjectError(f"{where}: tag {tag!r}: {error.message}", fix=error.fix) from None
+        except ValueError as error:
+            raise ObjectError(f"{where}: tag {tag!r}: {error}") from None
+    return claims
+
+
+def _split(tag: str) -> tuple[str | None, str]:
+    if tag.startswith(OURS):
+        key, _, value = tag.removeprefix(OURS).partition("=")
+        return key, value
+    match = _COMMENT.fullmatch(tag)
+    return (match[1], match[2] or "") if match else (None, "")
+
+
+def _order(tag: str) -> int:
+    # the number that __COUNTER__ put in, where there is one: "...=N=" or "comment:N:"
+    match = re.search(r"(?:=|^comment:)(\d+)(?:=|:)", tag)
+    return int(match[1]) if match else 0
+
+
+def _split_number(value: str) -> tuple[int, str]:
+    match = _NUMBERED.fullmatch(value)
+    return (int(match[1]), match[2]) if match else (0, value)
+
+
+# ---- one function a key ---------------------------------------------------------------------
+
+
+def _put_input(claims: Claims, value: str) -> None:
+    name, equals, spec = _split_number(value)[1].partition("=")
+    if not equals or not name:
+        raise ValueError("should read N=NAME=SPEC")
+    if any(old.name == name for old in claims.inputs):
+        raise ValueError(f"a second input called {name!r}")
+    claims.inputs.append(parse_input(spec, name))
+
+
+def _put_retval_of(claims: Claims, value: str) -> None:
+    name, number = _pair(value, "INPUT=VALUE")
+    claims.retval_of[name] = parse_integer(number) & 0xFFFFFFFF
+
+
+def _put_global(claims: Claims, value: str) -> None:
+    name, number = _pair(value, "VARIABLE=VALUE")
+    claims.globals[name] = parse_integer(number)
+
+
+def _put_repeat(claims: Claims, value: str) -> None:
+    claims.repeat = parse_integer(value)
+    if not 1 <= claims.repeat <= 10_000:
+        raise ValueError("a number of runs is between 1 and 10000")
+
+
+def _put_verdict(claims: Claims, verdict: Verdict) -> None:
+    if claims.verdict not in (None, verdict):
+        raise ValueError("both success and failure are expected")
+    claims.verdict = verdict
+
+
+def _put_on(claims: Claims, value: str) -> None:
+    names, what = _pair(value, "SERIES[,SERIES]=WHAT")
+    kind, _, argument = what.partition("=")
+    if kind not in ("success", "failure", "retval", "errno", "msg"):
+        raise ValueError("WHAT is success, failure, retval=V, errno=E or msg=N=TEXT")
+    if kind in ("retval", "errno"):
+        parse_integer(argument)
+    for series in names.split(","):
+        if series not in SERIES:
+            raise ValueError(f"unknown kernel series {series!r}; known: {', '.join(SERIES)}")
+        claims.on_series.setdefault(series, []).append((kind, argument))
+
+
+def _put_retval(claims: Claims, value: str) -> None:
+    claims.retval = parse_integer(value) & 0xFFFFFFFF
+
+
+def _put_message(claims: Claims, value: str) -> None:
+    claims.messages.append(_split_number(value)[1])
+
+
+def _put_errno(claims: Claims, value: str) -> None:
+    claims.errno = parse_integer(value)
+
+
+def _put_crashes(claims: Claims, value: str) -> None:
+    claims.crashes = value
+
+
+def _put_target(claims: Claims, _value: str) -> None:
+    claims.is_target = True
+
+
+_KEYS: dict[str, Callable[[Claims, str], None]] = {
+    "test_retval": _put_retval,
+    "test_expect_success": lambda claims, _: _put_verdict(claims, Verdict.RAN),
+    "test_expect_failure": lambda claims, _: _put_verdict(claims, Verdict.REJECTED),
+    "test_expect_msg": _put_message,
+    "hook": lambda claims, value: claims.hooks.append(value),
+    "input": _put_input,
+    "retval": _put_retval_of,
+    "global": _put_global,
+    "needs": lambda claims, value: claims.needs.append(value),
+    "repeat": _put_repeat,
+    "with": lambda claims, value: claims.companions.append(value),
+    "errno": _put_errno,
+    "on": _put_on,
+    "crashes": _put_crashes,
+    "target": _put_target,
+}
+
+
+def _pair(value: str, form: str) -> tuple[str, str]:
+    name, equals, rest = value.partition("=")
+    if not equals or not name or not rest:
+        raise ValueError(f"should read {form}")
+    return name.strip(), rest.strip()
+
+
+# ---- integer expressions in C syntax --------------------------------------------------------
+
+_BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.BitOr: operator.or_,
+    ast.BitAnd: operator.and_,
+    ast.BitXor: operator.xor,
+    ast.LShift: lambda left, right: left << (right & 63),
+    ast.RShift: lambda left, right: left >> (right & 63),
+}
+_UNARY: dict[type[ast.unaryop], Callable[[int], int]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+}
+
+
+def parse_integer(text: str) -> int:
+    """Value of a constant expression: "64", "-1", "0x5ULL", "(1 << 4) | 2", "XDP_DROP".
+
+    Raises ValueError.
+    """
+    try:
+        tree = ast.parse(_C_NUMBER.sub(r"\1", text.strip()), mode="eval")
+    except (SyntaxError, ValueError):
+        raise ValueError(f"{text!r} is not an integer expression") from None
+    return _evaluate(tree.body, text)
+
+
+def _evaluate(node: ast.expr, text: str) -> int:
+    match node:
+        case ast.Constant(value=int(value)) if not isinstance(value, bool):
+            return value
+        case ast.Name(id=name) if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
+            return _UNARY[type(op)](_evaluate(operand, text))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return _BINARY[type(op)](_evaluate(left, text), _evaluate(right, text))
+    raise ValueError(f"{text!r} is not an integer expression")
