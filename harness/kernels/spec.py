@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a user may write after --kernel, and the kernel it stands for."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.kernels import catalogue, modules, store
+from harness.kernels.image import Kernel, release_of, should_throw
+from harness.paths import cache_dir, locked, staged
+
+
+def trees_dir() -> Path:
+    """Where module indices of kernels that are not ours are kept, one directory per image."""
+    return cache_dir() / "trees"
+
+
+# Anything that changes when the image or its modules are built anew.
+def _stamp(image: Path, source: Path) -> list[list[int]]:
+    watched = (image, source / "modules.order", source / "modules.builtin")
+    return [
+        [entry.stat().st_mtime_ns, entry.stat().st_size] if entry.exists() else [0, 0]
+        for entry in watched
+    ]
+
+
+def _indexed(
+    image: Path, release: str, source: Path, files: Iterator[tuple[str, Path]]
+) -> Path | None:
+    key = hashlib.sha256(str(image).encode()).hexdigest()[:16]
+    place = trees_dir() / key
+    note = {"image": str(image), "stamp": _stamp(image, source)}
+    found = place / "usr/lib/modules" / release
+    with locked(f"tree-{key}"):
+        try:
+            fresh = json.loads((place / "tree.json").read_text()) == note
+        except (OSError, ValueError):
+            fresh = False
+        if not fresh:
+            with staged(place) as staging:
+                modules.link(files, source, staging, release)
+                (staging / "tree.json").write_text(json.dumps(note))
+    return found if (found / "modules.dep").is_file() else None
+
+
+def from_tree(path: Path) -> Kernel:
+    """A built kernel tree: its bzImage, and its modules where they have been built too."""
+    tree = path.expanduser().resolve()
+    if not (tree / "Kbuild").is_file():
+        raise UsageError(
+            f"{tree} is not a kernel tree (no Kbuild)", fix="tree:PATH of a source tree"
+        )
+    image = tree / "arch/x86/boot/bzImage"
+    if not image.is_file():
+        raise UsageError(f"{tree} is not built: no {image}", fix=f"make -C {tree} bzImage modules")
+    recorded = tree / "include/config/kernel.release"
+    release = recorded.read_text().strip() if recorded.is_file() else release_of(image)
+    config = tree / ".config"
+    return Kernel(
+        name=release,
+        release=release,
+        image=image,
+        modules=_indexed(image, release, tree, modules.of_tree(tree)),
+        config=config if config.is_file() else None,
+        expects_throw=should_throw(release),
+        origin=f"tree:{tree}",
+    )
+
+
+def from_image(path: Path) -> Kernel:
+    """A bzImage anywhere; its modules are looked for upwards from it, as installed or unpacked."""
+    image = path.expanduser().resolve()
+    if image.parts[-4:] == ("arch", "x86", "boot", "bzImage"):
+        return from_tree(image.parents[3])
+    release = release_of(image)
+    installed = modules.beside(image, release)
+    if installed and not (installed / "modules.dep").is_file():
+        installed = _indexed(image, release, installed, modules.of_directory(installed))
+    configs = [image.with_name(f"config-{release}")]
+    configs += [installed / "config"] if installed else []
+    return Kernel(
+        name=release,
+        release=release,
+        image=image,
+        modules=installed,
+        config=next((config for config in configs if config.is_file()), None),
+        expects_throw=should_throw(release),
+        origin=str(image),
+    )
+
+
+def names(spec: str, known: catalogue.Catalogue) -> list[str]:
+    """Catalogue names that a spec stands for; [] when it is a path or a tree."""
+    if spec.startswith("tree:") or "/" in spec:
+        return []
+    if spec == "all":
+        return list(known.entries)
+    if spec in {"", "default"}:
+        return [known.default]
+    found = [name for name in known.entries if name == spec or fnmatchcase(name, spec)]
+    if not found and not Path(spec).is_file():
+        raise UsageError(
+            f"no kernel is called {spec!r}; the catalogue has {', '.join(known.entries)}",
+            fix="one of these, a pattern of them, all, tree:PATH, or the path of a bzImage",
+        )
+    return found
+
+
+def resolve_all(specs: Iterable[str]) -> list[Kernel]:
+    """Kernels for specs, in their order, each once; fetches what is not in the cache."""
+    known = catalogue.load()
+    found: dict[str, Kernel] = {}
+    for spec in specs:
+        kernels = [store.fetch(known, name) for name in names(spec, known)]
+        if not kernels:
+            tree = spec.startswith("tree:")
+            kernels = [from_tree(Path(spec[5:])) if tree else from_image(Path(spec))]
+        found |= {str(kernel.image): kernel for kernel in kernels}
+    return list(found.values())
+
+
+def resolve(spec: str) -> Kernel:
+    """The one kernel that `spec` stands for; UsageError when it stands for several."""
+    kernels = resolve_all([spec])
+    if len(kernels) > 1:
+        raise UsageError(
+            f"{spec!r} stands for several kernels: {', '.join(each.name for each in kernels)}",
+            fix="name one of them",
+        )
+    return kernels[0]

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Where bpfthrow keeps things on this machine, and how several processes share the place.
+
+Owns the cache layout, its locks, and the rule "complete or absent". Knows nothing of what is kept.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import UsageError
+
+# Data files of the repository: catalogue, guest recipe, splat lists.
+VM_DIR = Path(__file__).resolve().parent.parent / "vm"
+
+
+def cache_dir() -> Path:
+    """$XDG_CACHE_HOME/bpfthrow, or ~/.cache/bpfthrow where it is unset or relative (XDG base
+    directory specification: relative paths are to be ignored). Not created.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "bpfthrow"
+
+
+def make_dir(path: Path) -> Path:
+    """Create `path` with its parents; UsageError with the fix where that is refused."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot create {path}: {error.strerror}",
+            fix="set XDG_CACHE_HOME to a directory that you may write",
+        ) from error
+    return path
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock `name` of this cache; waits for another process that has it.
+
+    flock(2): the kernel drops it with the process, so that a crash never leaves a lock behind.
+    """
+    path = make_dir(cache_dir() / "locks") / name
+    try:
+        handle = path.open("w")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}",
+            fix="set XDG_CACHE_HOME to a directory that you may write",
+        ) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A new directory that becomes `target` when the block ends well, and vanishes when not.
+
+    To be used under a lock: the staging name is fixed, so that what a killed process left is
+    found and removed by the next one.
+    """
+    make_dir(target.parent)
+    staging = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        remove(target)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a directory tree if it is there: renamed first, so that nobody sees half of it."""
+    if path.is_dir():
+        doomed = path.with_name(f".{path.name}.old")
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def size_bytes(path: Path) -> int:
+    """Disk space that a file or a tree takes (hard links and holes counted as the disk does)."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(entry.lstat().st_blocks * 512 for entry in files)
+
+
+def require_space(needed_bytes: int, purpose: str) -> None:
+    """UsageError unless the cache's file system has `needed_bytes` available."""
+    place = make_dir(cache_dir())
+    free_bytes = shutil.disk_usage(place).free
+    if free_bytes < needed_bytes:
+        raise UsageError(
+            f"no space for {purpose}: {needed_bytes >> 20} MB needed,"
+            f" {free_bytes >> 20} MB available in {place}",
+            fix="`bpfthrow kernels rm --unused`, or set XDG_CACHE_HOME to a larger file system",
+        )

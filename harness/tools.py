@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""External programs: where they are, running them, and what to say when they fail.
+
+Argument lists only, never a shell. Which package brings a program is vm/packages.toml's business.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.errors import UsageError, WorldError
+
+# depmod and mke2fs live where an ordinary user's PATH does not look.
+_ALSO = "/usr/sbin:/sbin"
+
+
+def find(name: str) -> str | None:
+    """Absolute path of a program, or None."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_ALSO}")
+
+
+def need(name: str) -> str:
+    """Absolute path of a program; UsageError that says how to get it."""
+    path = find(name)
+    if path is None:
+        raise UsageError(f"{name} is not installed", fix="make setup (installs what is missing)")
+    return path
+
+
+def run(
+    argv: list[str],
+    *,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    timeout_s: float | None = None,
+    what: str = "",
+    fix: str = "",
+) -> str:
+    """Standard output of a program. `env` is added to ours; messages are in English.
+
+    WorldError that carries the program's own words when it fails, cannot start or takes too long.
+    """
+    what = what or f"{Path(argv[0]).name} failed"
+    environment = os.environ | {"LC_ALL": "C.UTF-8"} | (env or {})
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WorldError(f"{what}: no end after {timeout_s:.0f} s", fix=fix) from error
+    except OSError as error:
+        raise WorldError(f"{what}: {argv[0]}: {error.strerror}", fix=fix) from error
+    if done.returncode != 0:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        last = words[-1] if words else f"exit code {done.returncode}"
+        raise WorldError(f"{what}: {last}", fix=fix, evidence="\n".join(words))
+    return done.stdout
+
+
+def say(text: str) -> None:
+    """One line of progress on standard error."""
+    print(f"bpfthrow: {text}", file=sys.stderr, flush=True)
