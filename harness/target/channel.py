@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The way into a machine: paramiko over any socket, SFTP for files, one channel for the agent.
+
+Owns host-key checking and the framing of requests. Knows nothing of what the machine is.
+"""
+
+import json
+import logging
+import posixpath
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from harness.errors import MachineLostError, WorldError
+
+# paramiko logs a traceback for every connection that ends unexpectedly; we report those ourselves
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+_LINE_MAX_BYTES = 64 << 20
+
+
+class Deadline:
+    """A point in time that is passed down instead of a number of seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        """Whether it has passed."""
+        return self.left_s() == 0.0
+
+
+class RequestTimeoutError(WorldError):
+    """The agent did not answer in time; the machine may hang."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who we are and whom we expect."""
+
+    user: str
+    key: paramiko.PKey
+    host_key: paramiko.PKey
+
+
+def connect(sock: socket.socket, login: Login, deadline: Deadline) -> paramiko.Transport:
+    """An authenticated transport over a connected socket.
+
+    MachineLostError when the other side is not who it should be or does not answer in time.
+    """
+    transport = paramiko.Transport(sock)
+    transport.banner_timeout = deadline.left_s()
+    transport.auth_timeout = deadline.left_s()
+    try:
+        transport.start_client(timeout=deadline.left_s())
+        _check_host_key(transport.get_remote_server_key(), login.host_key)
+        transport.auth_publickey(login.user, login.key)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        transport.close()
+        raise MachineLostError(f"ssh refused: {_words(error)}") from error
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _check_host_key(seen: paramiko.PKey, expected: paramiko.PKey) -> None:
+    if seen.asbytes() != expected.asbytes():
+        raise MachineLostError(
+            f"the machine's host key is {seen.get_base64()[:24]}..., not the one it was given",
+            fix="bpfthrow vm down --all, then try again; if it persists, someone is in between",
+        )
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def push(transport: paramiko.Transport, files: dict[str, Path | bytes]) -> None:
+    """Write files on the machine by SFTP, directories made as needed."""
+    try:
+        with paramiko.SFTPClient.from_transport(transport) as sftp:  # type: ignore[union-attr]
+            for remote, content in files.items():
+                _make_parents(sftp, posixpath.dirname(remote))
+                data = content if isinstance(content, bytes) else content.read_bytes()
+                with sftp.open(remote, "wb") as out:
+                    out.set_pipelined(True)
+                    out.write(data)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise MachineLostError(f"cannot push files: {_words(error)}") from error
+
+
+def _make_parents(sftp: paramiko.SFTPClient, directory: str) -> None:
+    try:
+        sftp.stat(directory)
+    except FileNotFoundError:
+        _make_parents(sftp, posixpath.dirname(directory))
+        sftp.mkdir(directory, 0o700)
+
+
+class AgentChannel:
+    """Requests and responses, one JSON line each, over the agent's standard streams."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._number = 0
+        self._buffer = bytearray()
+        self.stderr = ""
+
+    def request(self, op: str, timeout_s: float, **fields: Any) -> Any:
+        """The result of one request.
+
+        RequestTimeoutError after `timeout_s`; MachineLostError when the channel ends;
+        WorldError with the agent's own words when it says no.
+        """
+        self._number += 1
+        line = json.dumps({"id": self._number, "op": op, **fields}) + "\n"
+        deadline = Deadline(timeout_s)
+        try:
+            self._channel.settimeout(deadline.left_s())
+            self._channel.sendall(line.encode())
+            answer = self._answer(deadline)
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"no answer to {op!r} in {timeout_s:.0f} s", evidence=self._errors()
+            ) from error
+        except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
+            raise MachineLostError(
+                f"the agent went away during {op!r}", evidence=self._errors()
+            ) from error
+        if answer.get("ok"):
+            return answer.get("result")
+        wrong = answer.get("error") or {}
+        raise WorldError(
+            f"agent: {wrong.get('message', 'an error without words')}",
+            evidence=str(wrong.get("evidence", "")),
+        )
+
+    def _answer(self, deadline: Deadline) -> dict[str, Any]:
+        while True:
+            answer = json.loads(self._line(deadline))
+            # an answer to a request that had timed out may still be on its way
+            if isinstance(answer, dict) and answer.get("id") == self._number:
+                return answer
+
+    def _line(self, deadline: Deadline) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            if deadline.over:
+                raise TimeoutError
+            self._channel.settimeout(deadline.left_s())
+            piece = self._channel.recv(1 << 16)
+            if not piece:
+                raise EOFError
+            self._buffer += piece
+            if len(self._buffer) > _LINE_MAX_BYTES:
+                raise EOFError
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _errors(self) -> str:
+        while self._channel.recv_stderr_ready():
+            piece = self._channel.recv_stderr(1 << 16)
+            if not piece:
+                break
+            self.stderr += piece.decode(errors="replace")
+        return self.stderr
+
+    def close(self) -> None:
+        """End the agent: it cleans up at end of file."""
+        self._channel.close()
+
+
+def start_agent(transport: paramiko.Transport, command: str, timeout_s: float) -> AgentChannel:
+    """Run the agent's command in a new session."""
+    try:
+        channel = transport.open_session(timeout=timeout_s)
+        channel.exec_command(command)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise MachineLostError(f"cannot start the agent: {error}") from error
+    return AgentChannel(channel)

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""One guest: boots it with virtme-run, connects to it, ends it.
+
+Owns the argument list, the run directory (keys, sockets, console) and the end of the guest.
+Knows nothing of cases. The way in is a virtio-serial port with sshd behind it, as a unix socket in
+a private directory: no port to collide on, nothing that listens on a network.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from harness import tools
+from harness.errors import MachineLostError, UsageError, WorldError
+from harness.target import channel, initramfs, keeper
+
+# Ports with an sshd behind: the first for the harness, the second for `bpfthrow vm ssh`.
+PORTS = ("ssh0", "ssh1")
+# Deadlines are for a guest that boots in this time (software emulation, idle machine); a slower
+# one gets proportionally more.
+NOMINAL_BOOT_S = 5.0
+BOOT_TIMEOUT_S = 120.0
+_POLL_S = 0.02
+_PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
+_SCALE_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a guest is made of. Two guests with the same recipe are interchangeable."""
+
+    name: str
+    release: str
+    kernel: Path
+    modules: Path | None
+    root: Path
+    root_hash: str
+    cpus: int = 1
+    memory_mib: int = 512
+    accelerator: str = "tcg"
+
+
+@dataclass(slots=True)
+class Guest:
+    """A running guest. stop() ends it; one that is not detached also ends with this process."""
+
+    machine: Machine
+    run_dir: Path
+    keeper: subprocess.Popen[bytes] | None
+    boot_s: float = 0.0
+    transport: paramiko.Transport | None = None
+
+    @property
+    def console(self) -> Path:
+        """File with everything that the kernel printed, from the first line on."""
+        return self.run_dir / "console.log"
+
+    def console_text(self) -> str:
+        """The console so far; empty where nothing was printed or the guest is gone."""
+        try:
+            return self.console.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    @property
+    def scale(self) -> float:
+        """Factor for every deadline: how much slower than nominal this guest booted."""
+        return min(_SCALE_MAX, max(1.0, self.boot_s / NOMINAL_BOOT_S))
+
+    def alive(self) -> bool:
+        """Whether QEMU still runs (it ends with the guest's panic)."""
+        return qemu_pid(self.run_dir) is not None
+
+    def disconnect(self) -> None:
+        """Close the connection; a detached guest lives on."""
+        if self.transport is not None:
+            self.transport.close()
+            self.transport = None
+
+    def stop(self) -> None:
+        """Disconnect and end the guest; its directory is removed. May be called twice."""
+        self.disconnect()
+        if self.keeper is not None:
+            assert self.keeper.stdin is not None
+            self.keeper.stdin.close()
+            self.keeper.wait()
+            self.keeper = None
+        else:
+            end_detached(self.run_dir)
+
+
+def runtime_dir() -> Path:
+    """Private directory for sockets and keys: short, because unix socket paths end at 107 bytes."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    place = Path(base) / "bpfthrow" if base else Path(f"/tmp/bpfthrow-{os.getuid()}")
+    # virtme-run and QEMU's option syntax take few characters in paths
+    if not re.fullmatch(r"[\w/.+-]{1,60}", str(place)):
+        place = Path(f"/tmp/bpfthrow-{os.getuid()}")
+    place.mkdir(mode=0o700, exist_ok=True)
+    info = place.lstat()
+    if info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise UsageError(
+            f"{place} belongs to someone else or is open to others",
+            fix=f"remove {place}, or set XDG_RUNTIME_DIR to a private directory",
+        )
+    return place
+
+
+def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
+    """Start a guest and return at once; connect() waits for it. UsageError where programs lack."""
+    reap()
+    prefix = f"{name or 'run'}-"
+    run_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=runtime_dir()))
+    try:
+        _write_keys_and_initramfs(run_dir, machine)
+        _write_wrapper(run_dir)
+        (run_dir / "machine.json").write_text(json.dumps(_describe(machine, name)))
+        argv = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir)]
+        argv += ["--detached"] if detached else []
+        process = subprocess.Popen(
+            [*argv, "--", *virtme_argv(machine, run_dir)],
+            stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+            start_new_session=True,
+        )
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    return Guest(machine, run_dir, None if detached else process)
+
+
+def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0]) -> None:
+    """Wait for the guest's sshd and log in; measures the boot.
+
+    MachineLostError with the console as evidence when the guest panics, ends or stays silent.
+    """
+    began = time.monotonic()
+    deadline = channel.Deadline(timeout_s)
+    try:
+        sock = _open_port(guest, port, deadline)
+        _wait_for_banner(guest, sock, deadline)
+        login = read_login(guest.run_dir)
+        guest.transport = channel.connect(sock, login, deadline)
+    except MachineLostError as error:
+        raise _boot_failure(guest, error) from error
+    if not guest.boot_s:
+        guest.boot_s = time.monotonic() - began
+
+
+def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
+    """The whole command line. virtme-run adds no initramfs of its own (--mods none), so ours is the
+    one that QEMU gets, and its /init the first process; the 9p export of virtme's guest tools is
+    never mounted, which leaves the guest free to be saved.
+    """
+    accelerator = [] if machine.accelerator == "kvm" else ["--disable-kvm"]
+    # fmt: off
+    return [
+        _virtme_run(),
+        "--qemu-bin", str(run_dir / "qemu"),
+        "--kimg", str(machine.kernel), "--mods", "none",
+        "--root-disk", str(machine.root),
+        *accelerator, "--force-9p", "--disable-microvm", "--disable-monitor",
+        "--memory", f"{machine.memory_mib}M", "--cpus", str(machine.cpus),
+        # a panic or oops ends QEMU, and the console says why
+        "--kopt", "panic=-1", "--kopt", "oops=panic",
+        "--kopt", "loglevel=7", "--kopt", "console=ttyS1,115200",
+        "--qemu-opts",
+        "-no-reboot", "-serial", f"file:{run_dir}/console.log",
+        "-initrd", f"{run_dir}/initramfs",
+        "-device", "virtio-serial-pci,id=bpfthrow",
+        *(arg for port in PORTS for arg in _port_argv(run_dir, port)),
+    ]
+    # fmt: on
+
+
+def _port_argv(run_dir: Path, port: str) -> list[str]:
+    return [
+        "-chardev",
+        f"socket,id={port},path={run_dir}/{port},server=on,wait=off",
+        "-device",
+        f"virtserialport,bus=bpfthrow.0,chardev={port},name=bpfthrow.{port}",
+    ]
+
+
+def _virtme_run() -> str:
+    beside_python = Path(sys.executable).with_name("virtme-run")
+    return str(beside_python) if beside_python.exists() else tools.need("virtme-run")
+
+
+def _write_wrapper(run_dir: Path) -> None:
+    # QEMU dies with virtme-run, which dies with the keeper.
+    qemu = tools.need("qemu-system-x86_64")
+    wrapper = run_dir / "qemu"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --pdeathsig KILL -- {qemu} "$@"\n')
+    wrapper.chmod(0o700)
+
+
+def _write_keys_and_initramfs(run_dir: Path, machine: Machine) -> None:
+    host, user = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+    for name, key in (("host_key", host), ("user_key", user)):
+        path = run_dir / name
+        path.touch(mode=0o600)
+        path.write_bytes(_private_text(key))
+    secrets = {"host_key": _private_text(host), "authorized_keys": _public_text(user)}
+    common = initramfs.common_part(machine.modules)
+    initramfs.write_initramfs(run_dir / "initramfs", common, secrets)
+
+
+def _private_text(key: ed25519.Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+
+
+def _public_text(key: ed25519.Ed25519PrivateKey) -> bytes:
+    encoding, form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    return key.public_key().public_bytes(encoding, form) + b"\n"
+
+
+def read_login(run_dir: Path) -> channel.Login:
+    """Keys of the guest in `run_dir`. MachineLostError when they are gone."""
+    try:
+        texts = [(run_dir / name).read_text() for name in ("user_key", "host_key")]
+    except OSError as error:
+        raise MachineLostError(f"the guest's keys are gone: {error}") from error
+    user, host = (paramiko.Ed25519Key.from_private_key(io.StringIO(text)) for text in texts)
+    return channel.Login("root", user, host)
+
+
+def _open_port(guest: Guest, port: str, deadline: channel.Deadline) -> socket.socket:
+    while True:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(str(guest.run_dir / port))
+            return sock
+        except OSError:
+            sock.close()
+        _require_life(guest, deadline)
+        time.sleep(_POLL_S)
+
+
+def _wait_for_banner(guest: Guest, sock: socket.socket, deadline: channel.Deadline) -> None:
+    # QEMU accepts before the guest is up; paramiko would give up on the missing banner.
+    while True:
+        sock.settimeout(min(0.5, deadline.left_s() or 0.01))
+        try:
+            seen = sock.recv(4, socket.MSG_PEEK)
+        except TimeoutError:
+            _require_life(guest, deadline)
+            continue
+        except OSError as error:
+            raise MachineLostError(f"the port was closed: {error}") from error
+        if not seen:
+            raise MachineLostError("QEMU ended")
+        if seen.startswith(b"SSH-"[: len(seen)]):
+            sock.settimeout(None)
+            return
+        raise MachineLostError(f"the port speaks something else than ssh: {seen!r}")
+
+
+def _require_life(guest: Guest, deadline: channel.Deadline) -> None:
+    if deadline.over:
+        raise MachineLostError(f"no ssh after {deadline.seconds:.0f} s")
+    if guest.keeper is not None and guest.keeper.poll() is not None:
+        raise MachineLostError(f"the guest's keeper ended with code {guest.keeper.returncode}")
+    if not guest.run_dir.is_dir():
+        raise MachineLostError("the guest's directory is gone")
+    if (guest.run_dir / "exited").exists():
+        raise MachineLostError("QEMU ended")
+
+
+def _boot_failure(guest: Guest, error: MachineLostError) -> MachineLostError:
+    console = guest.console_text()
+    said = _PANIC.search(console)
+    words = _read_text(guest.run_dir / "virtme.err").strip().splitlines()
+    reason = said[0] if said else error.message
+    if not said and not console and words:
+        reason = f"{reason}: {words[-1]}"
+    return MachineLostError(
+        f"{guest.machine.release} did not boot: {reason}",
+        fix="read the console below; a kernel for guests needs VIRTIO_PCI, VIRTIO_BLK,"
+        " VIRTIO_CONSOLE, EROFS_FS, BLK_DEV_INITRD and DEVTMPFS",
+        evidence="\n".join([*words, *console.splitlines()[-60:]]),
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _describe(machine: Machine, name: str) -> dict[str, object]:
+    recipe = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(machine).items()}
+    return {"label": name, "recipe": recipe, "started": time.time()}
+
+
+def keeper_pid(run_dir: Path) -> int | None:
+    """Process that keeps the guest in `run_dir`, or None when it is gone."""
+    text = _read_text(run_dir / "keeper.pid").strip()
+    if not text.isdecimal():
+        return None
+    command = _read_text(Path("/proc") / text / "cmdline").split("\0")
+    return int(text) if str(run_dir) in command else None
+
+
+def qemu_pid(run_dir: Path) -> int | None:
+    """QEMU of the guest in `run_dir`, or None when it has ended."""
+    kept = keeper_pid(run_dir)
+    if kept is None:
+        return None
+    marker = f"file:{run_dir}/console.log"
+    for pid in _descendants(kept):
+        command = _read_text(Path("/proc") / str(pid) / "cmdline").split("\0")
+        if marker in command and "virtme-run" not in " ".join(command[:3]):
+            return pid
+    return None
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for entry in _read_text(Path(f"/proc/{pid}/task/{pid}/children")).split():
+        yield int(entry)
+        yield from _descendants(int(entry))
+
+
+def end_detached(run_dir: Path) -> None:
+    """End the guest that lives in `run_dir`, and remove what it leaves."""
+    kept = keeper_pid(run_dir)
+    if kept is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(kept, signal.SIGTERM)
+        deadline = channel.Deadline(10)
+        while keeper_pid(run_dir) is not None and not deadline.over:
+            time.sleep(_POLL_S)
+        if keeper_pid(run_dir) is not None:
+            raise WorldError(f"the guest in {run_dir} does not end", fix=f"kill -9 {kept}")
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def reap() -> None:
+    """Remove the directories of guests whose keeper was killed."""
+    for run_dir in runtime_dir().iterdir():
+        young = time.time() - run_dir.lstat().st_mtime < 60  # its keeper may just be starting
+        if run_dir.is_dir() and keeper_pid(run_dir) is None and not young:
+            shutil.rmtree(run_dir, ignore_errors=True)

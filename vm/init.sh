@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Second half of the guest's start, in the root image: file systems that BPF needs, then one sshd
+# per virtio-serial port named bpfthrow.sshN, for ever. sshd talks over the port (inetd mode): no
+# network, no listening socket. Keys are this guest's own; they came with the initramfs.
+export PATH=/usr/sbin:/usr/bin HOME=/run
+cd /run || exit 1
+b=busybox
+say() { echo "bpfthrow-init: $*" > /dev/console; }
+
+$b mkdir -p /run/sshd /dev/pts
+$b mount -t tmpfs tmp /tmp
+$b mount -t sysfs sys /sys
+$b mount -t devpts devpts /dev/pts
+
+serve() {
+	# Opening the port fails while the last connection's sshd still holds it.
+	while :; do
+		sshd -i -f /run/bpfthrow/sshd_config <> "$1" >&0 2>> /run/sshd.log
+		$b sleep 0.1
+	done
+}
+served=
+for port in /sys/class/virtio-ports/*; do
+	read -r name < "$port/name"
+	case $name in
+	bpfthrow.ssh*)
+		serve "/dev/${port##*/}" &
+		served=yes
+		;;
+	esac
+done
+[ -n "$served" ] || say "no virtio-serial port bpfthrow.ssh*: the kernel lacks virtio_console"
+
+$b mount -t bpf bpf /sys/fs/bpf || say "no bpffs (CONFIG_BPF_SYSCALL)"
+$b mount -t tracefs trace /sys/kernel/tracing || say "no tracefs (CONFIG_TRACING)"
+$b mount -t debugfs debug /sys/kernel/debug
+# Whoever starts the agent waits for this file.
+: > /run/bpfthrow/ready
+
+# First process: collects orphans until the machine is switched off from outside.
+while :; do
+	wait
+	$b sleep 3600
+done
