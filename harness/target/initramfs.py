@@ -6,6 +6,7 @@ a common one, cached per kernel, and a small private one per guest. Owns vm/modu
 """
 
 import hashlib
+import io
 import lzma
 import os
 import stat
@@ -14,6 +15,8 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
 
 from harness import tools
 from harness.errors import UsageError, WorldError
@@ -58,24 +61,17 @@ def pack(entries: Iterable[Entry]) -> bytes:
 def module_order(modules_dir: Path, wanted: Iterable[str]) -> list[Path]:
     """Files of the modules `wanted` and what they need, in the order of insertion.
 
-    modules_dir is .../lib/modules/RELEASE after depmod. Built-in ones are left out, and so are
-    ones that this kernel does not have: who needs them says so. WorldError without modules.dep.
+    modules_dir is BASE/lib/modules/RELEASE after depmod. modprobe decides: it knows soft
+    dependencies (libcrc32c cannot start before crc32c), which modules.dep does not hold. Built-in
+    modules are left out, and so are ones that this kernel does not have: who needs them says so.
     """
-    listing = modules_dir / "modules.dep"
-    try:
-        lines = listing.read_text().splitlines()
-    except OSError as error:
-        raise WorldError(
-            f"cannot read {listing}: {error.strerror}",
-            fix=f"depmod -b {modules_dir.parent.parent.parent} {modules_dir.name}",
-        ) from error
-    needs = dict(_parse_dep(line) for line in lines if ":" in line)
-    by_name = {_module_name(path): path for path in needs}
+    base, release = modules_dir.parents[2], modules_dir.name
+    command = [tools.need("modprobe"), "-d", str(base), "-S", release, "--show-depends"]
     order: list[Path] = []
     for name in wanted:
-        if (path := by_name.get(name.replace("-", "_"))) is not None:
-            # modules.dep lists the nearest dependency first
-            order += [modules_dir / p for p in (*reversed(needs[path]), path)]
+        done = subprocess.run([*command, name], capture_output=True, text=True, check=False)
+        lines = (line.split() for line in done.stdout.splitlines())
+        order += [Path(words[1]) for words in lines if words[:1] == ["insmod"]]
     return list(dict.fromkeys(order))
 
 
@@ -110,15 +106,6 @@ def write_initramfs(target: Path, common: Path, secrets: dict[str, bytes]) -> No
         out.write(private)
 
 
-def _parse_dep(line: str) -> tuple[str, list[str]]:
-    path, _, rest = line.partition(":")
-    return path, rest.split()
-
-
-def _module_name(path: str) -> str:
-    return path.rsplit("/", 1)[-1].split(".ko", 1)[0].replace("-", "_")
-
-
 def _stamp(files: list[Path], module_lists: list[list[Path]]) -> str:
     digest = hashlib.sha256()
     for path in (*files, *(p for modules in module_lists for p in modules)):
@@ -130,7 +117,7 @@ def _stamp(files: list[Path], module_lists: list[list[Path]]) -> str:
 
 def _common_entries(busybox: Path, boot: list[Path], late: list[Path]) -> Iterator[Entry]:
     image = busybox.read_bytes()
-    if b"ld-linux" in image:
+    if any(s["p_type"] == "PT_INTERP" for s in ELFFile(io.BytesIO(image)).iter_segments()):
         raise UsageError(
             f"{busybox} is dynamically linked and cannot start a guest",
             fix="apt-get install busybox-static",
