@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Kernel splats: warnings, oopses, lockdep and sanitizer reports in a window of the kernel log.
+
+Owns the rules file (vm/splats.toml) and the search. A pure function of text: reading the log of a
+machine is the target's business.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import read_toml
+from harness.errors import UsageError, WorldError
+from harness.paths import VM_DIR
+
+RULES_FILE = VM_DIR / "splats.toml"
+
+# What a line begins with: <level>, /dev/kmsg's "level,sequence,time,flags;", [time][ caller].
+_PREFIX = re.compile(r"^(?:<\d+>)?(?:\d+,\d+,\d+,[^;]*;)?(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?)?")
+_BLOCK_START = re.compile(r"^-+\[ cut here \]-+")
+_BLOCK_END = re.compile(r"^---\[ end trace|^ *</TASK>")
+_FUNCTION = re.compile(r"^(?:RIP: [0-9a-f]{4}:| +)([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x")
+# The hash of a BPF program's instructions in its symbol.
+_PROGRAM_TAG = re.compile(r"^bpf_prog_[0-9a-f]{16}")
+# longest report without an end marker
+_BLOCK_LINES = 80
+# functions in a fingerprint
+_FUNCTIONS = 5
+# further denied lines ("WARNING: ... at") quoted below the first
+_QUOTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """A line that starts a splat."""
+
+    name: str
+    pattern: re.Pattern[str]
+    # follows from the splat before it: not a splat of its own unless alone
+    consequence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """A known splat that is not counted until `expires`."""
+
+    pattern: re.Pattern[str]
+    reason: str
+    link: str
+    expires: dt.date
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The two lists of vm/splats.toml."""
+
+    deny: tuple[Deny, ...]
+    allow: tuple[Allow, ...]
+
+
+# key of an entry -> its type; the keys after the bar are optional
+_DENY_KEYS = {"name": str, "pattern": str}
+_DENY_OPTIONAL = {"consequence": bool}
+_ALLOW_KEYS = {"pattern": str, "reason": str, "link": str, "expires": dt.date}
+
+
+def load_rules(path: Path = RULES_FILE) -> Rules:
+    """Read the rules file. Raises UsageError for unknown or missing keys and bad patterns."""
+    data = read_toml(path)
+    _check_keys(f"{path}", data, {}, {"deny": list, "allow": list})
+    deny = [_deny(f"{path}: deny[{i}]", e) for i, e in enumerate(data.get("deny", []))]
+    allow = [_allow(f"{path}: allow[{i}]", e) for i, e in enumerate(data.get("allow", []))]
+    if not deny:
+        raise UsageError(f"{path}: no deny entry", fix="a search for nothing finds nothing")
+    return Rules(tuple(deny), tuple(allow))
+
+
+def find_splats(log: str | None, rules: Rules, today: dt.date) -> tuple[str, ...]:
+    """Every splat in `log` that is not allowed, each as its first lines and its functions.
+
+    `log` is text of dmesg, a console or /dev/kmsg. Raises WorldError when it is None (the log
+    could not be read: that must not look clean) and UsageError when an allow entry has expired.
+    """
+    if log is None:
+        raise WorldError("the kernel log could not be read: nobody can say that it is clean")
+    _check_expiry(rules, today)
+    found: list[str] = []
+    for starter, block in _blocks(log, rules):
+        text = "\n".join(block)
+        if any(entry.pattern.search(text) for entry in rules.allow):
+            continue
+        if not (starter.consequence and found):
+            found.append(_describe(block, rules))
+    return tuple(found)
+
+
+def _blocks(log: str, rules: Rules) -> list[tuple[Deny, list[str]]]:
+    blocks: list[tuple[Deny, list[str]]] = []
+    is_open = False
+    for raw in log.split("\n"):
+        line = _PREFIX.sub("", raw.rstrip("\r"))
+        if _BLOCK_START.match(line):
+            is_open = False
+        elif is_open:
+            block = blocks[-1][1]
+            block.append(line)
+            is_open = not _BLOCK_END.match(line) and len(block) < _BLOCK_LINES
+        elif entry := _denied(line, rules):
+            blocks.append((entry, [line]))
+            is_open = True
+    return blocks
+
+
+def _denied(line: str, rules: Rules) -> Deny | None:
+    return next((entry for entry in rules.deny if entry.pattern.search(line)), None)
+
+
+def _describe(block: Sequence[str], rules: Rules) -> str:
+    quoted = [line for line in block[1:] if (d := _denied(line, rules)) and not d.consequence]
+    text = [block[0], *(f"  {line}" for line in quoted[:_QUOTED])]
+    functions = fingerprint(block)
+    return "\n".join(text + ([f"  in {' < '.join(functions)}"] if functions else []))
+
+
+def fingerprint(block: Iterable[str]) -> tuple[str, ...]:
+    """The first functions of a report's call trace, innermost first; guesses ("? f") left out."""
+    names: list[str] = []
+    for line in block:
+        match = _FUNCTION.match(line)
+        if match:
+            name = _PROGRAM_TAG.sub("bpf_prog", match[1])
+            if name not in names[-1:]:
+                names.append(name)
+    return tuple(names[:_FUNCTIONS])
+
+
+def _check_expiry(rules: Rules, today: dt.date) -> None:
+    for entry in rules.allow:
+        if entry.expires <= today:
+            raise UsageError(
+                f"splat allowance {entry.pattern.pattern!r} expired on {entry.expires}"
+                f" ({entry.reason}, {entry.link})",
+                fix="look whether the kernel is fixed; remove the entry or renew its date",
+            )
+
+
+def _deny(where: str, entry: Any) -> Deny:
+    _check_keys(where, entry, _DENY_KEYS, _DENY_OPTIONAL)
+    pattern = _compile(where, entry["pattern"])
+    return Deny(entry["name"], pattern, entry.get("consequence", False))
+
+
+def _allow(where: str, entry: Any) -> Allow:
+    _check_keys(where, entry, _ALLOW_KEYS, {})
+    pattern = _compile(where, entry["pattern"])
+    return Allow(pattern, entry["reason"], entry["link"], entry["expires"])
+
+
+def _check_keys(
+    where: str, table: Any, required: Mapping[str, type], optional: Mapping[str, type]
+) -> None:
+    if not isinstance(table, dict):
+        raise UsageError(f"{where}: not a table", fix="write [[deny]] or [[allow]]")
+    known = {**required, **optional}
+    problems = [f"unknown key {key!r}" for key in table if key not in known]
+    problems += [f"missing key {key!r}" for key in required if key not in table]
+    problems += [
+        f"{key!r} is not a {kind.__name__}"
+        for key, kind in known.items()
+        if key in table and (type(table[key]) is not kind or table[key] == "")
+    ]
+    if problems:
+        raise UsageError(f"{where}: {problems[0]}", fix="known keys: " + ", ".join(known))
+
+
+def _compile(where: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{where}: {error}", fix="correct the regular expression") from error
