@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""`bpfthrow kernels list|fetch|path|rm`. Arguments and output only."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import Exit, UsageError
+from harness.kernels import catalogue, prune, spec, store
+from harness.kernels.image import Kernel, as_json
+from harness.paths import size_bytes
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    """Add `kernels` and its commands to a parser."""
+    parser = subparsers.add_parser("kernels", help="kernels in the catalogue and in the cache")
+    commands = parser.add_subparsers(dest="kernels_command", required=True, metavar="COMMAND")
+    json_option = argparse.ArgumentParser(add_help=False)
+    json_option.add_argument("--json", action="store_true", help="print JSON")
+
+    def add(name: str, what: str, func: Any) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=what, description=what, parents=[json_option])
+        command.set_defaults(func=func)
+        return command
+
+    add("list", "the catalogue, and what of it is in the cache", _list)
+    fetch = add("fetch", "bring kernels into the cache", _fetch)
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="name, pattern, or all")
+    fetch.add_argument("--update", action="store_true", help="ask the mirror for newer releases")
+    path = add("path", "print where a cached kernel's image is", _path)
+    path.add_argument("name", metavar="NAME")
+    rm = add("rm", "remove kernels from the cache", _rm)
+    rm.add_argument("names", nargs="*", metavar="NAME")
+    rm.add_argument("--all", action="store_true", help="every kernel")
+    rm.add_argument(
+        "--unused",
+        action="store_true",
+        help="older releases, and what belongs to trees and guest recipes that are gone",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen command; the exit code."""
+    return int(args.func(args))
+
+
+def _row(entry: catalogue.Entry, default: bool, kernel: Kernel | None) -> dict[str, Any]:
+    place = store.kernels_dir() / kernel.release if kernel is not None else None
+    return {
+        "name": entry.name,
+        "default": default,
+        "expects_throw": entry.expects_throw,
+        "suites": list(entry.suites),
+        "package": entry.image,
+        "cached": kernel is not None,
+        "release": kernel.release if kernel is not None else None,
+        "size_bytes": size_bytes(place) if place is not None else None,
+        "path": str(kernel.image) if kernel is not None else None,
+    }
+
+
+def _rows(known: catalogue.Catalogue) -> Iterator[dict[str, Any]]:
+    kernels = list(store.cached(known))
+    for entry in known.entries.values():
+        mine: list[Kernel | None] = [each for each in kernels if each.name == entry.name]
+        for kernel in mine or [None]:
+            yield _row(entry, entry.name == known.default, kernel)
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = list(_rows(catalogue.load()))
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return Exit.OK
+    print(f"{'name':8} {'bpf_throw':10} {'release':26} {'MB':>5}  path")
+    for row in rows:
+        name = f"{row['name']}{' *' if row['default'] else ''}"
+        throw = "expected" if row["expects_throw"] else "no"
+        megabytes = row["size_bytes"] >> 20 if row["cached"] else "-"
+        where = row["path"] or f"not fetched ({row['package']} of {', '.join(row['suites'])})"
+        print(f"{name:8} {throw:10} {row['release'] or '-':26} {megabytes:>5}  {where}")
+    return Exit.OK
+
+
+def _names(specs: list[str], known: catalogue.Catalogue) -> list[str]:
+    found: dict[str, None] = {}
+    for word in specs:
+        names = spec.names(word, known)
+        if not names:
+            raise UsageError(
+                f"{word!r} is not a name of the catalogue", fix=f"one of {', '.join(known.entries)}"
+            )
+        found |= dict.fromkeys(names)
+    return list(found)
+
+
+def _print_kernels(kernels: list[Kernel], args: argparse.Namespace) -> int:
+    if args.json:
+        print(json.dumps([as_json(kernel) for kernel in kernels], indent=1))
+    else:
+        for kernel in kernels:
+            print(kernel.image)
+    return Exit.OK
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    known = catalogue.load()
+    names = _names(args.names or ["default"], known)
+    kernels = [store.fetch(known, name, refresh=args.update) for name in names]
+    return _print_kernels(kernels, args)
+
+
+def _need_cached(known: catalogue.Catalogue, name: str) -> Kernel:
+    kernel = store.newest_cached(known, name)
+    if kernel is None:
+        raise UsageError(f"kernel {name} is not in the cache", fix=f"bpfthrow kernels fetch {name}")
+    return kernel
+
+
+def _path(args: argparse.Namespace) -> int:
+    known = catalogue.load()
+    return _print_kernels([_need_cached(known, name) for name in _names([args.name], known)], args)
+
+
+def _rm(args: argparse.Namespace) -> int:
+    known = catalogue.load()
+    if bool(args.names) + args.all + args.unused != 1:
+        raise UsageError("kernels rm: which?", fix="NAME..., or --all, or --unused")
+    if args.unused:
+        removed = prune.remove_unused(known)
+    elif args.all:
+        removed = prune.remove_kernels(list(store.cached(known)))
+    else:
+        names = _names(args.names, known)
+        for name in names:
+            _need_cached(known, name)
+        removed = prune.remove_kernels([each for each in store.cached(known) if each.name in names])
+    if args.json:
+        print(json.dumps([asdict(each) for each in removed], indent=1))
+    else:
+        for each in removed:
+            print(f"removed {each.what} ({each.size_bytes >> 20} MB)")
+        if not removed:
+            print("nothing to remove")
+    return Exit.OK
