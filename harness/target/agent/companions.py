@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""freplace, fentry and fexit programs of the same object, attached while a case runs.
+
+They share the maps of the main program's load, so that a case sees one set of globals.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from harness.errors import UsageError, WorldError
+from harness.model import Companion
+from harness.target.agent import libbpf
+from harness.target.agent.loading import Program
+from harness.target.agent.verifierlog import Refusal
+
+
+@contextmanager
+def attached(path: str, main: Program, wanted: tuple[Companion, ...]) -> Iterator[Refusal | None]:
+    """Load and attach `wanted` in order; yields why the first refused one was refused."""
+    with ExitStack() as stack:
+        targets = [main.fd]
+        for companion in wanted:
+            refusal = _attach(stack, path, main, companion, targets)
+            if refusal is not None:
+                yield refusal
+                return
+        yield None
+
+
+def _attach(
+    stack: ExitStack, path: str, main: Program, companion: Companion, targets: list[int]
+) -> Refusal | None:
+    """Try the main program first, then the companions before this one, as target."""
+    refusal: Refusal | None = None
+    for fd in tuple(targets):
+        trial = ExitStack()
+        handle = trial.enter_context(libbpf.opened(path))
+        member = _member(handle, companion)
+        libbpf.select(handle, {companion.program})
+        libbpf.reuse_maps(handle, main.map_fds)
+        code = libbpf.set_target(member, fd, companion.target)
+        if code:
+            trial.close()
+            raise UsageError(
+                f"companion {companion.program!r}: no function {companion.target!r} "
+                f"in program {main.name!r} (libbpf says {code})"
+            )
+        again = libbpf.load(handle, companion.program)
+        if again is None:
+            link = libbpf.attach(member, companion.kind)
+            trial.callback(libbpf.detach, link)
+            targets.append(libbpf.raw_fd(member))
+            stack.push(trial.pop_all())
+            return None
+        trial.close()
+        # the main program's words count, unless the function is not in it at all
+        if refusal is None or "doesn't exist" in refusal.message:
+            refusal = again
+    return refusal
+
+
+def _member(handle: libbpf.Handle, companion: Companion) -> libbpf.Member:
+    for member in libbpf.members(handle):
+        if member.name == companion.program:
+            return member
+    raise WorldError(f"the object has no companion program {companion.program!r}")

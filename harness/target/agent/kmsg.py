@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The kernel log from the last position on. Says nothing about what a line means."""
+
+import os
+
+
+class KernelLog:
+    """A reader of /dev/kmsg. Opening one starts at the end of the log."""
+
+    def __init__(self, path: str = "/dev/kmsg") -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self._fd, 0, os.SEEK_END)
+
+    def window(self) -> str:
+        """Lines since the last call, each as "[seconds] text", continuation lines joined in."""
+        lines: list[str] = []
+        while True:
+            try:
+                record = os.read(self._fd, 8192)
+            except BlockingIOError:
+                return "".join(lines)
+            except BrokenPipeError:
+                lines.append("[?] the kernel log overran: records were lost\n")
+                continue
+            if not record:
+                return "".join(lines)
+            lines.append(_render(record))
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)
+
+
+def _render(record: bytes) -> str:
+    head, _, text = record.decode(errors="replace").partition(";")
+    # further lines of a record (" SUBSYSTEM=...") are structured data, not text
+    line = text.split("\n", 1)[0]
+    stamp_us = int(head.split(",")[2])
+    return f"[{stamp_us / 1e6:12.6f}] {line}\n"

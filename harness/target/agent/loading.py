@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""From an object file to programs and maps in the kernel, and out again.
+
+bpftool loads the whole object once. What that leaves open goes through libbpf, program by
+program: programs in "?" sections, and objects of which one program is refused. Attaches nothing.
+"""
+
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError, WorldError
+from harness.target.agent import libbpf, maps, spawn, syscall, verifierlog
+from harness.target.agent.verifierlog import Refusal
+
+_SLOT = re.compile(r"failed to initialize slot \[\d+\] to prog '([^']+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A loaded program. `pin` is its path on bpffs."""
+
+    name: str
+    fd: int
+    type: int
+    id: int
+    pin: str
+    loader: str
+    # maps loaded together with it; readable ones only
+    maps: tuple[maps.Map, ...]
+    # every map of the same load, by kernel name: what a companion shares
+    map_fds: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """One object in the kernel. close() unloads everything."""
+
+    path: str
+    directory: str
+    programs: dict[str, Program | Refusal] = field(default_factory=dict)
+    # names of all programs, or empty where the machine has no libbpf to ask
+    names: tuple[str, ...] = ()
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def program(self, name: str) -> Program | Refusal:
+        """The program `name`, loaded now if it was not before."""
+        if name not in self.programs:
+            if self.names and name not in self.names:
+                raise UsageError(
+                    f"{self.path} has no program {name!r}", fix=f"one of: {', '.join(self.names)}"
+                )
+            self.programs[name] = _load_alone(self, name)
+        return self.programs[name]
+
+    def close(self) -> None:
+        """Unpin and close."""
+        self.stack.close()
+
+
+def load(path: str, directory: str) -> Loaded:
+    """Load the object at `path`; pins live in `directory` on bpffs until close()."""
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: no such object on the machine", fix="push it first")
+    loaded = Loaded(path, directory)
+    loaded.names, automatic = _names(path)
+    Path(directory).mkdir(parents=True)
+    loaded.stack.callback(remove_tree, directory)
+    try:
+        if automatic or not loaded.names:
+            _load_all(loaded, automatic)
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _names(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    try:
+        with libbpf.opened(path) as handle:
+            found = libbpf.members(handle)
+    except (OSError, WorldError):
+        return (), ()  # bpftool will say what is wrong with it
+    automatic = tuple(m.name for m in found if not m.section.startswith("?"))
+    return tuple(m.name for m in found), automatic
+
+
+def _load_all(loaded: Loaded, automatic: tuple[str, ...]) -> None:
+    pins = f"{loaded.directory}/all"
+    done = spawn.bpftool("prog", "loadall", loaded.path, pins, "pinmaps", f"{pins}/maps")
+    if done.status == 0:
+        _adopt(loaded, pins)
+        return
+    log = done.stderr + done.stdout
+    if len(automatic) != 1:
+        if automatic:
+            return  # one by one, so that the refused one does not hide the others
+        _refuse_unopened(loaded, log)
+    name = automatic[0]
+    message = verifierlog.useful_line(log, name)
+    loaded.programs[name] = Refusal(message, verifierlog.load_errno(log), log, spawn.loader())
+
+
+def _refuse_unopened(loaded: Loaded, log: str) -> None:
+    raise UsageError(
+        f"{loaded.path}: {verifierlog.useful_line(log)}",
+        fix="compile it with clang -target bpf -g, or install libbpf on the machine",
+    )
+
+
+def _adopt(loaded: Loaded, pins: str) -> None:
+    found, fds = _open_maps(loaded, f"{pins}/maps")
+    for name in _entries(pins):
+        if name != "maps":
+            pin = f"{pins}/{name}"
+            fd = syscall.obj_get(pin)
+            loaded.stack.callback(os.close, fd)
+            info = syscall.prog_info(fd)
+            loaded.programs[name] = Program(
+                name, fd, info.type, info.id, pin, spawn.loader(), found, fds
+            )
+
+
+def _entries(directory: str) -> list[str]:
+    where = Path(directory)
+    return sorted(path.name for path in where.iterdir()) if where.is_dir() else []
+
+
+def _open_maps(loaded: Loaded, directory: str) -> tuple[tuple[maps.Map, ...], dict[str, int]]:
+    names = _entries(directory)
+    return _take_maps(loaded, {name: syscall.obj_get(f"{directory}/{name}") for name in names})
+
+
+def _take_maps(
+    loaded: Loaded, opened: dict[str, int]
+) -> tuple[tuple[maps.Map, ...], dict[str, int]]:
+    found: list[maps.Map] = []
+    for name, fd in opened.items():
+        loaded.stack.callback(os.close, fd)
+        entry = maps.open_map(fd, name.replace(".", "_"))
+        if entry is not None:
+            found.append(entry)
+    return tuple(found), {syscall.map_info(fd).name: fd for fd in opened.values()}
+
+
+def _load_alone(loaded: Loaded, name: str) -> Program | Refusal:
+    wanted = {name}
+    while True:
+        with libbpf.opened(loaded.path) as handle:
+            libbpf.select(handle, wanted)
+            refusal = libbpf.load(handle, name)
+            if refusal is None:
+                return _keep(loaded, handle, name)
+        # a prog array of the object wants more programs in its slots
+        more = set(_SLOT.findall(refusal.log)) - wanted
+        if not more:
+            return refusal
+        wanted |= more
+
+
+def _keep(loaded: Loaded, handle: libbpf.Handle, name: str) -> Program:
+    """Hold on to program and maps beyond the life of libbpf's object."""
+    member = next(m for m in libbpf.members(handle) if m.name == name)
+    fds = libbpf.map_fds(handle)
+    directory = f"{loaded.directory}/{name}"
+    Path(f"{directory}/maps").mkdir(parents=True)
+    found, shared = _take_maps(loaded, fds)
+    fd = libbpf.program_fd(member)
+    loaded.stack.callback(os.close, fd)
+    # pinned: a prog array lives as long as some user reference does, and bpftool wants a path
+    for index, each in enumerate(fds.values()):
+        syscall.obj_pin(each, f"{directory}/maps/{index}")
+    pin = f"{directory}/{name}"
+    syscall.obj_pin(fd, pin)
+    info = syscall.prog_info(fd)
+    loader = libbpf.library().loader
+    return Program(name, fd, info.type, info.id, pin, loader, found, shared)
+
+
+def remove_tree(directory: str) -> None:
+    """Remove a directory of pins."""
+    for where, _, files in os.walk(directory, topdown=False):
+        for name in files:
+            Path(where, name).unlink()
+        Path(where).rmdir()

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Maps of a loaded object: names, content, and back to the content after load.
+
+Global data sections go by their section name (".bss") with the whole section under one key; the
+host decodes the variables. Only CPU 0's value of a per-CPU map is reported; all are restored.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.target.agent import syscall
+
+# enum bpf_map_type: hash, array, percpu hash, percpu array, lru hash, lru percpu hash, lpm trie
+_READABLE = {1, 2, 5, 6, 9, 10, 11}
+_PER_CPU = {5, 6, 10}
+_ARRAYS = {2, 6}
+_LEFT_OUT = (".rodata", ".kconfig")
+
+
+@dataclass(slots=True)
+class Map:
+    """One open map. `initial` and `current` are what it held after load and when last read."""
+
+    name: str
+    fd: int
+    info: syscall.MapInfo
+    initial: dict[bytes, bytes] = field(default_factory=dict)
+    current: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def section_name(kernel_name: str, pin_name: str) -> str:
+    """Contract name of a map: ".bss" for "stem.bss", the C name for all others.
+
+    Kernel names end after 15 characters; the pin has the whole name, with "_" for ".".
+    """
+    dot = kernel_name.find(".")
+    if dot < 0:
+        return pin_name
+    short = kernel_name[dot:]
+    for prefix in (".data.", ".rodata.", ".bss."):
+        whole = prefix + pin_name[len(prefix) :]
+        if pin_name.startswith(prefix.replace(".", "_")) and whole.startswith(short):
+            return whole
+    return short
+
+
+def open_map(fd: int, pin_name: str) -> Map | None:
+    """The map behind `fd`, or None (and fd closed) when its content is nobody's business."""
+    info = syscall.map_info(fd)
+    name = section_name(info.name, pin_name)
+    if info.type not in _READABLE or name.startswith(_LEFT_OUT):
+        os.close(fd)
+        return None
+    entry = Map(name, fd, info)
+    entry.initial = entry.current = _content(entry)
+    return entry
+
+
+def read(entry: Map) -> dict[str, str]:
+    """Content now: hex key -> hex value (CPU 0's)."""
+    entry.current = _content(entry)
+    size = entry.info.value_size
+    return {key.hex(): value[:size].hex() for key, value in entry.current.items()}
+
+
+def reset(entry: Map) -> None:
+    """Put back what the map held after load; touches only what read() saw changed."""
+    if entry.current == entry.initial:
+        return
+    for key in entry.current.keys() - entry.initial.keys():
+        syscall.map_delete(entry.fd, key)
+    for key, value in entry.initial.items():
+        if entry.current.get(key) != value:
+            syscall.map_update(entry.fd, key, value)
+    entry.current = entry.initial
+
+
+def _content(entry: Map) -> dict[bytes, bytes]:
+    info = entry.info
+    room = info.value_size
+    if info.type in _PER_CPU:
+        room = (room + 7) // 8 * 8 * possible_cpus()
+    if info.type in _ARRAYS:
+        keys = [index.to_bytes(4, "little") for index in range(info.max_entries)]
+    else:
+        keys = list(syscall.map_keys(entry.fd, info.key_size))
+    return {key: syscall.map_lookup(entry.fd, key, room) for key in keys}
+
+
+_cpus = 0
+
+
+def possible_cpus() -> int:
+    """Number of possible CPUs: the width of a per-CPU value as user space sees it."""
+    global _cpus  # noqa: PLW0603  # a constant of the machine, read once
+    if not _cpus:
+        ranges = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii")
+        _cpus = int(ranges.strip().split(",")[-1].split("-")[-1]) + 1
+    return _cpus

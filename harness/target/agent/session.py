@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The agent's state between requests: the loaded object, the kernel log, the first census.
+
+One object is loaded at a time. A case starts with the maps as they were after load and ends with
+its companions and attachments gone.
+"""
+
+import fcntl
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import UsageError, WorldError
+from harness.hooks import HOOKS
+from harness.model import Case, Observation, Provenance, Verdict
+from harness.target.agent import companions, kmsg, leaks, loading, maps, testrun, tracing
+from harness.target.agent.loading import Loaded, Program
+from harness.target.agent.verifierlog import Refusal
+
+BPFFS = "/sys/fs/bpf"
+RUN = "/run/bpfthrow"
+_LOCK_WAIT_S = 10.0
+
+
+class Session:
+    """Everything that one agent process holds; close() gives it all back."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._loaded: Loaded | None = None
+        self._loads = 0
+        self._hooks: object | None = None
+        self._stack.callback(os.close, _lock())
+        self._directory = _pin_directory()
+        self._stack.callback(_forget, self._directory)
+        self.log = kmsg.KernelLog()
+        self._stack.callback(self.log.close)
+        self._before = leaks.census()
+        self._with_object = self._before
+
+    def run(self, case: Case, path: str) -> Observation:
+        """Run one case with the object at `path` on this machine."""
+        if case.hook not in HOOKS:
+            raise UsageError(f"{case.id}: unknown hook {case.hook!r}", fix=", ".join(HOOKS))
+        started = time.monotonic()
+        program = self._object(path).program(case.program)
+        if isinstance(program, Refusal):
+            seen = _refused(program)
+        else:
+            seen = self._run_loaded(case, program, path)
+        return replace(
+            seen,
+            kernel_log=self.log.window(),
+            duration_s=time.monotonic() - started,
+            provenance=replace(seen.provenance, kernel=os.uname().release, jit=jit()),
+        )
+
+    def _run_loaded(self, case: Case, program: Program, path: str) -> Observation:
+        before = leaks.census()
+        for entry in program.maps:
+            maps.reset(entry)
+        with companions.attached(path, program, case.companions) as refusal:
+            if refusal is not None:
+                return _refused(refusal)
+            seen = self._feed(case, program)
+        after = {entry.name: maps.read(entry) for entry in program.maps}
+        return replace(
+            seen,
+            maps=after,
+            leaks=leaks.beyond(before),
+            provenance=replace(seen.provenance, loader=program.loader),
+        )
+
+    def _feed(self, case: Case, program: Program) -> Observation:
+        if HOOKS[case.hook].live:
+            raise UsageError(f"{case.id}: hook {case.hook!r} is not in this agent yet")
+        if not testrun.runnable(program.type):
+            return Observation(
+                Verdict.UNSUPPORTED,
+                message=f"the kernel has no BPF_PROG_TEST_RUN for program type {program.type}",
+            )
+        with tracing.attached(program):
+            runs = [testrun.run(program, case.input) for _ in range(max(case.repeat, 1))]
+        return Observation(
+            Verdict.RAN,
+            retvals=tuple(run.retval for run in runs),
+            data_out=runs[-1].data_out if case.input.packet is not None else None,
+            provenance=Provenance(attached_by="bpf(2)"),
+        )
+
+    def _object(self, path: str) -> Loaded:
+        if self._loaded is None or self._loaded.path != path:
+            self.unload()
+            self._loads += 1
+            self._loaded = loading.load(path, f"{self._directory}/{self._loads}")
+        return self._loaded
+
+    def unload(self) -> None:
+        """Take the loaded object out of the kernel."""
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    def finish(self) -> tuple[str, ...]:
+        """Unload, and say what is left that was not there when the agent began."""
+        self.unload()
+        return leaks.beyond(self._before)
+
+    def close(self) -> None:
+        """Unload and give back everything else."""
+        self.unload()
+        self._stack.close()
+
+
+def jit() -> str:
+    """Value of net.core.bpf_jit_enable: "0" off, "1" on, "2" on and talkative; "" unknown."""
+    try:
+        return Path("/proc/sys/net/core/bpf_jit_enable").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _refused(refusal: Refusal) -> Observation:
+    return Observation(
+        Verdict.REJECTED,
+        message=refusal.message,
+        errno=refusal.errno,
+        log=refusal.log,
+        provenance=Provenance(loader=refusal.loader),
+    )
+
+
+def _lock() -> int:
+    """One agent at a time: two would see each other's programs as leaks."""
+    Path(RUN).mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(f"{RUN}/agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise WorldError(
+                    "another bpfthrow agent runs on this machine",
+                    fix="end the other run, or use another machine",
+                ) from None
+            time.sleep(0.1)
+        else:
+            return fd
+
+
+def _pin_directory() -> str:
+    if not os.path.ismount(BPFFS):
+        raise WorldError(
+            f"bpffs is not mounted on {BPFFS}", fix=f"mount -t bpf bpf {BPFFS} on the machine"
+        )
+    directory = f"{BPFFS}/bpfthrow"
+    _forget(directory)  # a killed agent's
+    Path(directory).mkdir(mode=0o700)
+    return directory
+
+
+def _forget(directory: str) -> None:
+    if Path(directory).is_dir():
+        loading.remove_tree(directory)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Builds the agent: one zipapp of a few harness modules and pyroute2, the same bytes every time.
+
+Given a guest's root tree, the modules also go in compiled by that tree's Python: under software
+emulation the guest would need seconds to compile them. They are marked as unchecked, so that
+zipimport compares neither time nor hash. Knows nothing about pushing the archive.
+"""
+
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+import harness
+from harness.errors import WorldError
+
+_MODULES = ("__init__", "errors", "hooks", "model", "series", "wire", "target/__init__")
+# pieces of pyroute2 that the agent's imports never reach; together half of its size
+_UNUSED = {
+    "ndb", "ipdb", "decoder", "nftables", "dhcp", "nslink", "plan9", "wirouting", "inotify",
+    "bsd", "__pycache__", "conntrack.py", "iwutil.py", "ipset.py", "wiset.py", "ipvs.py",
+    "devlink.py", "nl80211", "diag", "event", "nfnetlink", "taskstats", "ipq", "connector",
+    "windows.py", "darwin.py", "ipmock.py", "statsd.py", "minimal.py",
+}  # fmt: skip
+_MAIN = "import sys\n\nfrom harness.target.agent.loop import main\n\nsys.exit(main())\n"
+# 2020-01-01: any fixed time that zip can say
+_STAMP = (2020, 1, 1, 0, 0, 0)
+
+
+def build_agent(out: Path, guest_root: Path | None = None) -> Path:
+    """Write agent-<hash>.pyz into the directory `out` and return its path.
+
+    `guest_root` is an unpacked root tree with /usr/bin/python3; without one the archive holds
+    sources only and works on any Python >= 3.11.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="agent-", dir=out) as scratch:
+        tree = Path(scratch) / "tree"
+        _collect(tree)
+        if guest_root is not None:
+            _compile(tree, guest_root)
+        archive = Path(scratch) / "agent.pyz"
+        _write(archive, tree)
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        return archive.replace(out / f"agent-{digest[:16]}.pyz")
+
+
+def _collect(tree: Path) -> None:
+    package = Path(harness.__file__).parent
+    for name in _MODULES:
+        _copy(package / f"{name}.py", tree / "harness" / f"{name}.py")
+    for source in sorted((package / "target/agent").glob("*.py")):
+        _copy(source, tree / "harness/target/agent" / source.name)
+    spec = importlib.util.find_spec("pyroute2")
+    if spec is None or spec.origin is None:
+        raise WorldError("pyroute2 is not installed", fix="make run installs it into .venv")
+    root = Path(spec.origin).parent
+    for source in sorted(root.rglob("*.py")):
+        inside = source.relative_to(root)
+        if not _UNUSED.intersection(inside.parts):
+            _copy(source, tree / "pyroute2" / inside)
+    # the real one imports all of pyroute2, 3 s under emulation; the agent names its modules
+    (tree / "pyroute2/__init__.py").write_text("", encoding="utf-8")
+    (tree / "__main__.py").write_text(_MAIN, encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _compile(tree: Path, guest_root: Path) -> None:
+    """Compile with the guest's own Python, started by the guest's own loader: no chroot."""
+    loaders = sorted(guest_root.glob("usr/lib64/ld-linux-*.so.*"))
+    pythons = sorted(guest_root.glob("usr/bin/python3.[0-9][0-9]"))
+    if not loaders or not pythons:
+        raise WorldError(f"{guest_root}: no Python in this root tree", fix="build the root again")
+    libraries = sorted(guest_root.glob("usr/lib/*-linux-gnu"))
+    job = (
+        "import compileall, py_compile, sys\n"
+        "mode = py_compile.PycInvalidationMode.UNCHECKED_HASH\n"  # times depend on time zones
+        "sys.exit(not compileall.compile_dir(%r, invalidation_mode=mode, **%r))"
+    )
+    options = {"quiet": 1, "legacy": True, "force": True, "stripdir": str(tree)}
+    argv = [
+        str(loaders[0]), "--library-path", ":".join(map(str, libraries)),
+        str(pythons[-1]), "-s", "-S", "-B", "-c", job % (str(tree), options),
+    ]  # fmt: skip
+    environment = {"PYTHONHOME": str(guest_root / "usr"), "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        argv, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode:
+        raise WorldError(
+            f"{pythons[-1]} cannot compile the agent", evidence=done.stdout + done.stderr
+        )
+
+
+def _write(archive: Path, tree: Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
+        for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _STAMP)
+            entry.external_attr = 0o644 << 16
+            target.writestr(entry, path.read_bytes())
