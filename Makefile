@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# Each target sets up what it needs and skips what is done. Nothing here but the order of things:
+# packages and virtual environment are harness/setup.py, kernels and guest root bpfthrow itself.
+
+PYTHON ?= python3
+KERNELS ?=
+ARGS ?=
+
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+# 6.12 for run; test takes the newest of the catalogue too
+RUN_KERNELS := $(or $(KERNELS),6.12)
+TEST_KERNELS := $(or $(KERNELS),6.12 7.3)
+
+READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
+# an environment whose interpreter is gone is made again
+$(shell test -x $(BIN)/python || rm -f .venv/.ready .venv/.ready-lint)
+
+.PHONY: run test lint bench setup clean distclean help
+
+run: .venv/.ready ## run the cases: make run KERNELS="6.1 6.12 6.18 7.3" ARGS="-k callback"
+	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
+
+test: .venv/.ready ## the project's own tests, and the cases on 6.12 and the newest kernel
+	@$(BIN)/bpfthrow setup $(addprefix --kernel ,$(TEST_KERNELS))
+	@$(BIN)/python -m pytest $(addprefix --kernel ,$(TEST_KERNELS)) $(ARGS)
+
+lint: .venv/.ready-lint ## ruff, mypy, clang-format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@find progs -name '*.[ch]' | xargs -r clang-format-19 --dry-run -Werror
+
+bench: .venv/.ready ## time from make run to the first verdict, cases a second, whole suite
+	@$(BIN)/bpfthrow bench $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
+
+setup: ## everything that the others need, checked again from the beginning
+	@$(PYTHON) -I harness/setup.py run
+	@touch .venv/.ready
+	@$(BIN)/bpfthrow setup $(addprefix --kernel ,$(RUN_KERNELS))
+
+clean: ## remove what was built in the checkout (not .venv, not the cache)
+	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	@rm -rf .venv *.egg-info
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+
+.venv/.ready: $(READY_FROM)
+	@$(PYTHON) -I harness/setup.py run
+	@touch $@
+
+.venv/.ready-lint: $(READY_FROM)
+	@$(PYTHON) -I harness/setup.py run lint
+	@touch $@ .venv/.ready
