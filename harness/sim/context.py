@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a program gets in R1: __sk_buff, xdp_md, the syscall argument, tracepoint arguments.
+
+Owns the layout of the contexts (include/uapi/linux/bpf.h) and what BPF_PROG_TEST_RUN or the live
+hook puts into each field (net/bpf/test_run.c, net/core/dev.c). A field whose value depends on
+the machine has no value here: reading it ends in Unsupported, never in a guess.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.model import Input
+from harness.sim.memory import Memory, Region
+from harness.sim.signals import Fault, Unsupported
+
+XDP_HEADROOM_BYTES = 256
+SKB_HEADROOM_BYTES = 64
+_TAILROOM_BYTES = 320
+ETH_HEADER_BYTES = 14
+_VLAN_TAG_BYTES = 4
+_VLAN_TYPES = frozenset({0x8100, 0x88A8})
+_LOOPBACK = 1  # the interface that BPF_PROG_TEST_RUN lends
+
+# field -> (offset, bytes); arrays of u32 stand as one field
+_SKB = {
+    "len": (0, 4), "pkt_type": (4, 4), "mark": (8, 4), "queue_mapping": (12, 4),
+    "protocol": (16, 4), "vlan_present": (20, 4), "vlan_tci": (24, 4), "vlan_proto": (28, 4),
+    "priority": (32, 4), "ingress_ifindex": (36, 4), "ifindex": (40, 4), "tc_index": (44, 4),
+    "cb": (48, 20), "hash": (68, 4), "tc_classid": (72, 4), "data": (76, 4),
+    "data_end": (80, 4), "napi_id": (84, 4), "family": (88, 4), "remote_ip4": (92, 4),
+    "local_ip4": (96, 4), "remote_ip6": (100, 16), "local_ip6": (116, 16),
+    "remote_port": (132, 4), "local_port": (136, 4), "data_meta": (140, 4),
+    "flow_keys": (144, 8), "tstamp": (152, 8), "wire_len": (160, 4), "gso_segs": (164, 4),
+    "sk": (168, 8), "gso_size": (176, 4), "tstamp_type": (180, 1), "hwtstamp": (184, 8),
+}  # fmt: skip
+_SKB_BYTES = 192
+_XDP = {
+    "data": (0, 4), "data_end": (4, 4), "data_meta": (8, 4), "ingress_ifindex": (12, 4),
+    "rx_queue_index": (16, 4), "egress_ifindex": (20, 4),
+}  # fmt: skip
+_XDP_BYTES = 24
+_POINTERS = frozenset({"data", "data_end", "data_meta"})
+_WRITABLE = {
+    "tc": frozenset({"mark", "priority", "tc_index", "cb", "tc_classid", "tstamp",
+                     "queue_mapping"}),
+    "cgroup_skb": frozenset({"mark", "priority", "cb", "tstamp"}),
+    "xdp": frozenset(),
+}  # fmt: skip
+
+MAX_TRACEPOINT_ARGS = 12
+
+
+@dataclass(slots=True)
+class Packet:
+    """A frame in memory; positions are offsets in its region."""
+
+    region: Region
+    # where data_meta, data and data_end point
+    meta: int
+    start: int
+    end: int
+    # bytes of the frame before `start` that the program does not see (cgroup_skb: Ethernet)
+    hidden: bytes = b""
+
+    def settle(self) -> None:
+        """Let the bounds of the region follow a move of the positions."""
+        self.region.low, self.region.high = self.meta, self.end
+
+    def frame(self) -> bytes:
+        """Bytes from data to data_end."""
+        return bytes(self.region.data[self.start : self.end])
+
+
+@dataclass(slots=True)
+class Context:
+    """R1 of one run, and what comes out of it."""
+
+    address: int
+    packet: Packet | None = None
+    # of an skb or xdp_md: field -> value; None: not modelled
+    fields: dict[str, int | None] = field(default_factory=dict)
+    # a VLAN tag that the receive path took out of the frame: (TPID, TCI)
+    vlan: tuple[int, int] | None = None
+    # bpf_redirect() or bpf_redirect_map() named a target
+    redirect_set: bool = False
+
+    def data_out(self) -> bytes | None:
+        """The frame as it goes on: hidden header and taken-out VLAN tag back in place."""
+        if self.packet is None:
+            return None
+        frame = self.packet.hidden + self.packet.frame()
+        if self.vlan is None:
+            return frame
+        tag = b"".join(part.to_bytes(2, "big") for part in self.vlan)
+        return frame[:12] + tag + frame[12:]
+
+
+Builder = Callable[[Memory, Input, str], Context]
+
+
+def build(program_type: str, hook: str, given: Input, memory: Memory) -> Context:
+    """A fresh context for one run. Raises Unsupported for a type without BPF_PROG_TEST_RUN."""
+    if program_type not in _BUILDERS:
+        raise Unsupported(f"running a program of type {program_type or 'unknown'} by itself")
+    return _BUILDERS[program_type](memory, given, hook)
+
+
+def _packet_of(given: Input) -> bytes:
+    if given.packet is None:
+        raise Unsupported("a packet program without a packet")
+    return given.packet
+
+
+def _load_packet(memory: Memory, frame: bytes, headroom: int, hidden: bytes = b"") -> Packet:
+    data = bytearray(headroom) + frame + bytearray(_TAILROOM_BYTES)
+    packet = Packet(memory.region("packet", data), headroom, headroom, headroom + len(frame))
+    packet.hidden = hidden
+    packet.settle()
+    return packet
+
+
+def _xdp(memory: Memory, given: Input, hook: str) -> Context:
+    packet = _load_packet(memory, _packet_of(given), XDP_HEADROOM_BYTES)
+    index = _LOOPBACK if hook == "test_run" else None
+    fields = {"ingress_ifindex": index, "rx_queue_index": 0, "egress_ifindex": None}
+    return _with_fields(memory, "xdp_md", _XDP, _XDP_BYTES, fields, packet, "xdp")
+
+
+def _skb(memory: Memory, given: Input, hook: str) -> Context:
+    frame = _packet_of(given)
+    vlan = None
+    if hook.endswith("-ingress") and int.from_bytes(frame[12:14], "big") in _VLAN_TYPES:
+        # skb_vlan_untag() in __netif_receive_skb_core() comes before the ingress hooks
+        tag = frame[12 : 12 + _VLAN_TAG_BYTES]
+        vlan = (int.from_bytes(tag[:2], "big"), int.from_bytes(tag[2:], "big"))
+        frame = frame[:12] + frame[12 + _VLAN_TAG_BYTES :]
+    packet = _load_packet(memory, frame, SKB_HEADROOM_BYTES)
+    fields = _skb_fields(frame, hook, vlan)
+    made = _with_fields(memory, "__sk_buff", _SKB, _SKB_BYTES, fields, packet, "tc")
+    made.vlan = vlan
+    return made
+
+
+def _cgroup_skb(memory: Memory, given: Input, hook: str) -> Context:
+    """test_run shows the network header first, and gives back a zeroed Ethernet header."""
+    frame = _packet_of(given)
+    inner = frame[ETH_HEADER_BYTES:]
+    packet = _load_packet(memory, inner, SKB_HEADROOM_BYTES, bytes(ETH_HEADER_BYTES))
+    fields = _skb_fields(frame, hook, None)
+    return _with_fields(memory, "__sk_buff", _SKB, _SKB_BYTES, fields, packet, "cgroup_skb")
+
+
+def protocol_of(frame: bytes) -> int:
+    """eth_type_trans(): EtherType in network order as a little-endian load shows it."""
+    kind = int.from_bytes(frame[12:14], "big")
+    if kind < 0x600:
+        kind = 0x0001 if frame[14:16] == b"\xff\xff" else 0x0004  # ETH_P_802_3, ETH_P_802_2
+    return int.from_bytes(kind.to_bytes(2, "big"), "little")
+
+
+def _packet_type(frame: bytes) -> int:
+    """PACKET_* of a frame that arrives at an interface with an all-zero address."""
+    if frame[:6] == b"\xff" * 6:
+        return 1
+    if frame[:1] and frame[0] & 1:
+        return 2
+    return 3 if any(frame[:6]) else 0
+
+
+def _skb_fields(frame: bytes, hook: str, vlan: tuple[int, int] | None) -> dict[str, int | None]:
+    fields: dict[str, int | None] = dict.fromkeys(_SKB)
+    zero = ("mark", "priority", "tc_index", "cb", "tc_classid", "vlan_present", "vlan_tci",
+            "vlan_proto")  # fmt: skip
+    fields |= dict.fromkeys(zero, 0)
+    fields["protocol"] = protocol_of(frame)
+    if hook == "test_run":
+        fields |= dict.fromkeys(("queue_mapping", "hash", "tstamp", "gso_segs", "gso_size"), 0)
+        fields |= {"ifindex": _LOOPBACK, "ingress_ifindex": None, "napi_id": 0}
+        fields["pkt_type"] = _packet_type(frame)
+    if vlan is not None:
+        proto = int.from_bytes(vlan[0].to_bytes(2, "big"), "little")
+        fields |= {"vlan_present": 1, "vlan_tci": vlan[1], "vlan_proto": proto}
+    return fields
+
+
+def _with_fields(
+    memory: Memory,
+    name: str,
+    layout: dict[str, tuple[int, int]],
+    size: int,
+    fields: dict[str, int | None],
+    packet: Packet,
+    kind: str,
+) -> Context:
+    region = memory.region(f"ctx ({name})", bytearray(size))
+    context = Context(region.address, packet, fields)
+    spans = [(start, start + width, known) for known, (start, width) in layout.items()]
+
+    def find(offset: int, width: int) -> tuple[str, int]:
+        for start, end, known in spans:
+            if start <= offset and offset + width <= end:
+                return known, offset - start
+        raise Fault(f"invalid {name} access: offset {offset}, {width} bytes")
+
+    def load(offset: int, width: int) -> int:
+        known, within = find(offset, width)
+        if known in _POINTERS:
+            return _pointer(packet, known, name, (offset, width), layout)
+        value = packet.end - packet.start if known == "len" else fields[known]
+        if value is None:
+            raise Unsupported(f"{name}.{known} on this hook")
+        return value >> within * 8 & ((1 << width * 8) - 1)
+
+    def store(offset: int, width: int, value: int) -> None:
+        known, within = find(offset, width)
+        if known not in _WRITABLE[kind]:
+            raise Fault(f"{name}.{known} is read-only")
+        mask = ((1 << width * 8) - 1) << within * 8
+        fields[known] = (fields[known] or 0) & ~mask | (value << within * 8) & mask
+
+    region.load, region.store = load, store
+    return context
+
+
+def _pointer(
+    packet: Packet,
+    name: str,
+    kind: str,
+    access: tuple[int, int],
+    layout: dict[str, tuple[int, int]],
+) -> int:
+    if access != layout[name]:
+        raise Fault(f"{kind}.{name} can only be loaded as a whole")
+    at = {"data": packet.start, "data_end": packet.end, "data_meta": packet.meta}[name]
+    return packet.region.address + at
+
+
+def _syscall(memory: Memory, given: Input, _hook: str) -> Context:
+    return Context(memory.region("ctx", bytearray(given.ctx or b"")).address)
+
+
+def _raw_tp(memory: Memory, given: Input, _hook: str) -> Context:
+    given_args = given.ctx or b""
+    if len(given_args) > MAX_TRACEPOINT_ARGS * 8:
+        raise Unsupported(f"more than {MAX_TRACEPOINT_ARGS} tracepoint arguments")
+    region = memory.region("ctx", bytearray(given_args))
+    region.writable = False
+    return Context(region.address)
+
+
+def tracing(memory: Memory, values: list[int | None]) -> Context:
+    """Context of fentry and fexit: the target's arguments, then (fexit) its result."""
+    region = memory.stack("tracing ctx", len(values) * 8)
+    for index, value in enumerate(values):
+        if value is not None:
+            memory.store(region.address + index * 8, 8, value)
+    region.writable = False
+    return Context(region.address)
+
+
+_BUILDERS: dict[str, Builder] = {
+    "xdp": _xdp,
+    "tc": _skb,
+    "cgroup_skb": _cgroup_skb,
+    "syscall": _syscall,
+    "raw_tp": _raw_tp,
+}

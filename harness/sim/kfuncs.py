@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Kernel functions that programs call by name: bpf_throw and its neighbours.
+
+Owns their results (kernel/bpf/helpers.c, kernel/bpf/bpf_iter.c). A name that is not in the table
+is unsupported when a call of it is reached.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from harness.sim.alu import M64, signed
+from harness.sim.maps import E2BIG, EINVAL
+from harness.sim.semantics import Profile
+from harness.sim.signals import Fault, Unsupported
+from harness.sim.trace import value
+
+if TYPE_CHECKING:
+    from harness.sim.machine import Machine
+
+_MAX_LOOPS = 8 << 20
+
+
+def _throw(machine: "Machine", cookie: int) -> None:
+    machine.throw(cookie)
+
+
+def _acquire(kind: str) -> Callable[["Machine"], None]:
+    def take(machine: "Machine") -> None:
+        machine.held[kind] = machine.held.get(kind, 0) + 1
+
+    return take
+
+
+def _release(kind: str) -> Callable[["Machine"], None]:
+    def give(machine: "Machine") -> None:
+        if not machine.held.get(kind):
+            raise Fault(f"{kind} released without being held")
+        machine.held[kind] -= 1
+
+    return give
+
+
+def _irq_save(machine: "Machine", flags: int) -> None:
+    _acquire("irq")(machine)
+    machine.memory.write(flags, bytes(8))
+
+
+def _irq_restore(machine: "Machine", _flags: int) -> None:
+    _release("irq")(machine)
+
+
+def _iter_num_new(machine: "Machine", iterator: int, start: int, end: int) -> int:
+    first, last = signed(start, 32), signed(end, 32)
+    problem = EINVAL if first > last else E2BIG if last - first > _MAX_LOOPS else 0
+    state = (0, 0) if problem else (first - 1, last)
+    machine.memory.write(iterator, b"".join(_s32(number) for number in state))
+    return problem & M64
+
+
+def _iter_num_next(machine: "Machine", iterator: int) -> int:
+    state = machine.memory.read(iterator, 8)
+    current, end = (int.from_bytes(part, "little", signed=True) for part in (state[:4], state[4:]))
+    # the kernel adds in 64 bits, so that INT_MIN as first value does not wrap
+    if current + 1 >= end:
+        machine.memory.write(iterator, bytes(8))
+        return 0
+    machine.spend(1)
+    machine.memory.write(iterator, _s32(current + 1))
+    return iterator
+
+
+def _iter_num_destroy(machine: "Machine", iterator: int) -> None:
+    machine.memory.write(iterator, bytes(8))
+
+
+def _s32(number: int) -> bytes:
+    return (number & 0xFFFF_FFFF).to_bytes(4, "little")
+
+
+# name -> (arguments, function)
+_KFUNCS: dict[str, tuple[int, Callable[..., int | None]]] = {
+    "bpf_throw": (1, _throw),
+    "bpf_rcu_read_lock": (0, _acquire("RCU read lock")),
+    "bpf_rcu_read_unlock": (0, _release("RCU read lock")),
+    "bpf_preempt_disable": (0, _acquire("preemption")),
+    "bpf_preempt_enable": (0, _release("preemption")),
+    "bpf_local_irq_save": (1, _irq_save),
+    "bpf_local_irq_restore": (1, _irq_restore),
+    "bpf_iter_num_new": (3, _iter_num_new),
+    "bpf_iter_num_next": (1, _iter_num_next),
+    "bpf_iter_num_destroy": (1, _iter_num_destroy),
+}
+_LATE = frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"})
+
+
+def exists(name: str, profile: Profile) -> bool:
+    """Whether the profile's kernel has it and the simulator models it."""
+    return name in _KFUNCS and (name not in _LATE or name in profile.extra_kfuncs)
+
+
+def bind(machine: "Machine", name: str) -> Callable[[list[Any]], int | None]:
+    """Make a call of `name` that checks and passes its arguments."""
+    if not exists(name, machine.profile):
+
+        def unknown(_args: list[Any]) -> int | None:
+            raise Unsupported(f"kfunc {name}")
+
+        return unknown
+    count, function = _KFUNCS[name]
+
+    def call(args: list[Any]) -> int | None:
+        given = args[:count]
+        if None in given:
+            raise Fault(f"{name}: R{given.index(None) + 1} is not initialised")
+        result = function(machine, *given)
+        if name != "bpf_iter_num_next":
+            shown = f" = {value(result)}" if result is not None else ""
+            machine.trace.say(f"{name}({', '.join(machine.trace.show(a) for a in given)}){shown}")
+        return result
+
+    return call

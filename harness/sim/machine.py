@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The machine: frames, calls, tail calls, companions, and unwinding.
+
+Owns what "the nearest program" means for a throw (kernel/bpf/helpers.c, bpf_throw and
+bpf_stack_walker): a throw leaves every frame down to the nearest one that belongs to a program
+(not a subprogram), whose callback runs in its place. Instructions are harness.sim.compile's,
+helpers harness.sim.helpers'.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from harness.bpf.btf import Kind
+from harness.bpf.elf import Object
+from harness.bpf.link import LinkedFunction, Program, Ref, RefKind, link
+from harness.model import Companion
+from harness.sim import helpers, kfuncs
+from harness.sim.compile import EXIT, Registers, Step, compile_program, registers_read
+from harness.sim.context import Context, tracing
+from harness.sim.maps import Map, check, create
+from harness.sim.memory import Memory, Region
+from harness.sim.semantics import Profile
+from harness.sim.signals import Fault, TailCall, Throw, Unsupported
+from harness.sim.trace import Trace, value
+
+STACK_BYTES = 512
+DEFAULT_BUDGET = 10_000_000
+MAX_TAIL_CALLS = 33
+_HANDLER = "exception callback"
+_CALLBACK = "callback"
+
+
+@dataclass(slots=True)
+class Frame:
+    """One live function."""
+
+    program: Program
+    function: LinkedFunction
+    # "program", "subprogram", "callback" (of a helper) or "exception callback"
+    kind: str
+
+
+@dataclass(slots=True)
+class Machine:
+    """One simulated kernel with one object loaded; state carries on from run to run."""
+
+    obj: Object
+    profile: Profile
+    trace: Trace
+    budget: int = DEFAULT_BUDGET
+    seed: int = 1
+    companions: tuple[Companion, ...] = ()
+    # of the program that runs: decides what some helpers do
+    program_type: str = ""
+    memory: Memory = field(default_factory=Memory)
+    frames: list[Frame] = field(default_factory=list)
+    maps: dict[str, Map] = field(default_factory=dict)
+    sections: dict[str, Region] = field(default_factory=dict)
+    # of the run that is going on
+    context: Context = field(default_factory=lambda: Context(0))
+    # instruction of the helper call that is going on
+    pc: int = 0
+    clock_ns: int = 1_000_000_000
+    tail_calls: int = 0
+    # bpf_rcu_read_lock, bpf_preempt_disable, ...: kind -> how often it is held
+    held: dict[str, int] = field(default_factory=dict)
+    random: Random = field(default_factory=Random)
+    _programs: dict[str, Program] = field(default_factory=dict)
+    _code: dict[str, list[Step]] = field(default_factory=dict)
+    # address of a function given to a helper -> what it is
+    _functions: dict[int, tuple[Program, LinkedFunction]] = field(default_factory=dict)
+    _addresses: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.random.seed(self.seed)
+        self.trace.memory = self.memory
+        for definition in self.obj.maps:
+            self.maps[definition.name] = create(definition, self.memory)
+        for section in self.obj.sections:
+            region = self.memory.region(section.name, bytearray(section.data))
+            region.writable = not section.read_only
+            self.sections[section.name] = region
+
+    # ---- runs ---------------------------------------------------------------------------
+
+    def run(self, name: str, context: Context) -> int:
+        """Run a program once: its 64-bit value. Raises Fault, Unsupported."""
+        self.context, self.tail_calls = context, 0
+        self.held.clear()
+        program = self.program(name)
+        self.trace.depth = 0
+        try:
+            result = self._enter(program, program.functions[0], [context.address, *[None] * 4])
+            assert result is not None  # _run_program checks it
+            return result
+        finally:
+            self.frames.clear()
+
+    def program(self, name: str) -> Program:
+        """Linked program of this name."""
+        if name not in self._programs:
+            self._programs[name] = link(self.obj, name)
+        return self._programs[name]
+
+    def spend(self, instructions: int) -> None:
+        """Take from the budget. Raises Fault when it is used up."""
+        self.budget -= instructions
+        if self.budget < 0:
+            raise Fault("instruction budget used up")
+
+    # ---- functions ----------------------------------------------------------------------
+
+    def call(
+        self, program: Program, callee: LinkedFunction, args: Registers, pc: int
+    ) -> int | None:
+        """A bpf-to-bpf call from instruction `pc`."""
+        self.pc = pc
+        self.spend(1)
+        return self._enter(program, callee, args)
+
+    def callback(self, address: int | None, args: list[int]) -> int:
+        """A helper calls a function of the program; its value, which must be there."""
+        if address not in self._functions:
+            raise Fault(f"callback {value(address)} is not a function")
+        program, function = self._functions[address]
+        self.spend(1)
+        padded: Registers = [*args, *[None] * (5 - len(args))]
+        result = self._frame(program, function, padded, _CALLBACK)
+        if result is None:
+            raise Fault(f"callback {function.name} returns nothing")
+        return result
+
+    def _enter(self, program: Program, function: LinkedFunction, args: Registers) -> int | None:
+        """Call a function as its callers do: through what replaces or watches it."""
+        watching = [c for c in self.companions if c.target == function.name]
+        replaced = next((c for c in watching if c.kind == "freplace"), None)
+        if replaced is not None:
+            self.trace.say(f"{function.name} is replaced by {replaced.program} (freplace)")
+            return self._run_program(self.program(replaced.program), args)
+        for companion in watching:
+            if companion.kind == "fentry":
+                self._watch(companion, args[: self._arity(function)])
+        if function is program.functions[0]:
+            result: int | None = self._run_program(program, args)
+        else:
+            result = self._frame(program, function, args, "subprogram")
+        for companion in watching:
+            if companion.kind == "fexit":
+                self._watch(companion, [*args[: self._arity(function)], result])
+        return result
+
+    def _watch(self, companion: Companion, values: list[int | None]) -> None:
+        context = tracing(self.memory, values)
+        self._run_program(self.program(companion.program), [context.address, *[None] * 4])
+
+    def _arity(self, function: LinkedFunction) -> int:
+        found = self.obj.btf.find(Kind.FUNC, function.name)
+        return len(self.obj.btf.type(found.type_id).members) if found else 1
+
+    def _run_program(self, program: Program, args: Registers) -> int:
+        """Run a program: the boundary where a throw ends."""
+        depth, indent = len(self.frames), self.trace.depth
+        try:
+            result = self._frame(program, program.functions[0], args, "program")
+        except Throw as thrown:
+            self.trace.depth = indent
+            result = self._handle(program, thrown.cookie)
+        del self.frames[depth:]
+        if result is None:
+            raise Fault(f"R0 of {program.name} is not initialised at exit")
+        return result
+
+    def _handle(self, program: Program, cookie: int) -> int | None:
+        """The callback in place of the program: R1 is the cookie, nothing else is there."""
+        if program.exception_callback is not None:
+            function = program.functions[program.exception_callback]
+            return self._frame(program, function, [cookie, *[None] * 4], _HANDLER)
+        result = cookie if self.profile.default_returns_cookie else 0
+        self.trace.say(f"default exception callback(cookie={value(cookie)}) = {value(result)}")
+        return result
+
+    def _frame(
+        self, program: Program, function: LinkedFunction, args: Registers, kind: str
+    ) -> int | None:
+        """Run one function in a frame of its own; a tail call puts a program in its place."""
+        self.frames.append(Frame(program, function, kind))
+        self._check_depth()
+        stack = self.memory.stack(f"stack of {function.name}", STACK_BYTES)
+        if self.trace.on:
+            shown = args[: self._arity(function)]
+            self.trace.enter(self.frames[-1], shown, self._line(program, function.start))
+        registers: Registers = [None, *args, *[None] * 4, stack.address + STACK_BYTES]
+        try:
+            result: int | None = self._execute(program, function.start, registers)
+        except Throw:
+            self.trace.vanish(self.frames[-1])
+            raise
+        except TailCall as tail:
+            self.trace.say(f"{function.name} is replaced by program {tail.program.name}")
+            target: TailCall | None = tail
+        else:
+            target = None
+            self.trace.leave(result)
+        finally:
+            self.memory.release(stack)
+            self.frames.pop()
+        if target is not None:
+            result = self._run_program(target.program, [target.context, *[None] * 4])
+            self.trace.leave(result)
+        return result
+
+    def _execute(self, program: Program, pc: int, registers: Registers) -> int | None:
+        if program.name not in self._code:
+            self._code[program.name] = compile_program(self, program)
+        code = self._code[program.name]
+        try:
+            if self.trace.instructions:
+                while pc != EXIT:
+                    self.trace.instruction(program, pc, registers)
+                    pc = code[pc](registers)
+            else:
+                while pc != EXIT:
+                    pc = code[pc](registers)
+        except TypeError as error:
+            empty = [r for r in registers_read(program.insns[pc]) if registers[r] is None]
+            if not empty:
+                raise
+            raise Fault(self._located(program, pc, f"R{empty[0]} is not initialised")) from error
+        except IndexError as error:
+            if 0 <= pc < len(code):
+                raise
+            raise Fault(f"jump out of the program, to instruction {pc}") from error
+        except (Fault, Unsupported) as error:
+            if not getattr(error, "located", False):
+                error.args = (self._located(program, pc, str(error)),)
+                error.located = True  # type: ignore[union-attr]
+            raise
+        result: int | None = registers[0]
+        return result
+
+    # ---- what instructions refer to -------------------------------------------------------
+
+    def helper(self, number: int) -> Callable[[Registers], int | None]:
+        """Implementation of a helper; an unknown one is only an error when it is reached."""
+        return helpers.bind(self, number)
+
+    def kfunc(self, ref: Ref) -> Callable[[Registers], int | None]:
+        """Implementation of a kernel function."""
+        return kfuncs.bind(self, ref.name)
+
+    def address_of(self, program: Program, ref: Ref) -> int:
+        """Value that a relocated LD_IMM64 loads. Raises Unsupported for unknown externs."""
+        if ref.kind is RefKind.MAP:
+            return self.maps[ref.name].handle.address
+        if ref.kind is RefKind.GLOBAL:
+            return self.sections[ref.name].address + ref.offset
+        if ref.kind is RefKind.FUNCTION:
+            return self._function_address(program, ref.name)
+        if ref.kind is RefKind.EXTERN and kfuncs.exists(ref.name, self.profile):
+            return self._addresses.setdefault(
+                ("", ref.name),
+                self.memory.region(f"kernel function {ref.name}", bytearray()).address,
+            )
+        raise Unsupported(f"extern {ref.name}")
+
+    def _function_address(self, program: Program, name: str) -> int:
+        key = (program.name, name)
+        if key not in self._addresses:
+            function = next(f for f in program.functions if f.name == name)
+            address = self.memory.region(f"function {name}", bytearray()).address
+            self._addresses[key] = address
+            self._functions[address] = (program, function)
+        return self._addresses[key]
+
+    def map_at(self, address: int) -> Map:
+        """The map whose address a helper got. Raises Fault, Unsupported."""
+        found = next((m for m in self.maps.values() if m.handle.address == address), None)
+        if found is None:
+            raise Fault(f"{value(address)} is not a map")
+        return check(found)
+
+    # ---- throw and tail call --------------------------------------------------------------
+
+    def throw(self, cookie: int) -> None:
+        """bpf_throw(): never returns."""
+        for frame in reversed(self.frames):
+            if frame.kind in (_CALLBACK, _HANDLER):
+                raise Fault(f"bpf_throw called from {frame.kind} {frame.function.name}")
+            if frame.kind == "program":
+                break
+        frame = self.frames[-1]
+        line = self._line(frame.program, self.pc)
+        self.trace.say(f"bpf_throw(cookie={value(cookie)})", line, mark="!")
+        raise Throw(cookie)
+
+    def tail_call(self, context: int, program_name: str | None) -> None:
+        """bpf_tail_call(): returns only when there is no target or the limit is reached."""
+        if program_name is None or self.tail_calls >= MAX_TAIL_CALLS:
+            return
+        if self.frames[-1].kind in (_CALLBACK, _HANDLER):
+            raise Fault(f"bpf_tail_call from {self.frames[-1].kind}")
+        self.tail_calls += 1
+        raise TailCall(self.program(program_name), context)
+
+    def _check_depth(self) -> None:
+        """check_max_stack_depth_subprog(): frames of one call chain of one program."""
+        count = 0
+        for frame in reversed(self.frames):
+            count += 1
+            restart = self.profile.frames_restart_at_global and frame.function.linkage == "global"
+            if frame.kind != "subprogram" or restart:
+                break
+        if count > self.profile.max_frames:
+            raise Fault(f"the call stack of {count} frames is too deep !")
+
+    # ---- words ----------------------------------------------------------------------------
+
+    def _line(self, program: Program, pc: int) -> str:
+        found = program.line_at(pc)
+        return f"{found.file.rpartition('/')[2]}:{found.number}" if found else ""
+
+    def _located(self, program: Program, pc: int, what: str) -> str:
+        if not 0 <= pc < len(program.insns):
+            return what
+        function, line = program.function_at(pc), program.line_at(pc)
+        source = f" ({self._line(program, pc)}: {line.text})" if line else ""
+        return f"{what}; instruction {pc} in {function.name}{source}"

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The simulated address space: regions with synthetic addresses, checked at every access.
+
+An address is TAG << 56 | region number << 32 | offset: never a small number, never one of the
+host, the same in every run. Owns bounds, write protection and the record of which stack bytes
+were written. What a region stands for is its creator's business.
+"""
+
+from collections.abc import Callable
+
+from harness.sim.signals import Fault
+
+TAG = 0xFE
+_BASE = TAG << 24
+_OFFSET = 0xFFFF_FFFF
+
+LoadHook = Callable[[int, int], int]
+StoreHook = Callable[[int, int, int], None]
+
+
+class Region:
+    """One object in memory; only offsets low <= x < high may be touched."""
+
+    __slots__ = ("address", "data", "high", "load", "low", "name", "shadow", "store", "writable")
+
+    def __init__(self, name: str, address: int, data: bytearray) -> None:
+        self.name = name
+        # address of offset 0
+        self.address = address
+        self.data = data
+        self.low = 0
+        self.high = len(data)
+        self.writable = True
+        # one byte per byte of data, 1 where it was written; None: all of it counts as written
+        self.shadow: bytearray | None = None
+        # for contexts, whose fields are not plain memory: offset and size in, value out
+        self.load: LoadHook | None = None
+        self.store: StoreHook | None = None
+
+    @property
+    def key(self) -> int:
+        """Key in Memory.regions."""
+        return self.address >> 32
+
+
+class Memory:
+    """All regions of one machine."""
+
+    def __init__(self) -> None:
+        self.regions: dict[int, Region] = {}
+        self._next = 1
+
+    def region(self, name: str, data: bytearray) -> Region:
+        """Make a region that holds `data` (not copied)."""
+        key = _BASE | self._next
+        self._next += 1
+        made = Region(name, key << 32, data)
+        self.regions[key] = made
+        return made
+
+    def stack(self, name: str, size_bytes: int) -> Region:
+        """Make a region whose bytes may not be read before they are written."""
+        made = self.region(name, bytearray(size_bytes))
+        made.shadow = bytearray(size_bytes)
+        return made
+
+    def release(self, region: Region) -> None:
+        """End a region's life: later accesses fault."""
+        del self.regions[region.key]
+
+    def find(self, address: int, size: int, what: str) -> tuple[Region, int]:
+        """Region and offset of `size` bytes at `address`. Raises Fault when not all are in it."""
+        region = self.regions.get(address >> 32)
+        offset = address & _OFFSET
+        if region is None or offset < region.low or offset + size > region.high:
+            raise Fault(self.describe(address, size, what))
+        return region, offset
+
+    def load(self, address: int, size: int) -> int:
+        """Value of `size` bytes, little endian."""
+        region = self.regions.get(address >> 32)
+        offset = address & _OFFSET
+        if region is None or offset < region.low or offset + size > region.high:
+            raise Fault(self.describe(address, size, "load"))
+        end = offset + size
+        if region.shadow is not None and 0 in region.shadow[offset:end]:
+            raise Fault(self.describe(address, size, "load", "never written"))
+        if region.load is not None:
+            return region.load(offset, size)
+        return int.from_bytes(region.data[offset:end], "little")
+
+    def store(self, address: int, size: int, value: int) -> None:
+        """Write the low `size` bytes of `value`, little endian."""
+        region = self.regions.get(address >> 32)
+        offset = address & _OFFSET
+        if region is None or offset < region.low or offset + size > region.high:
+            raise Fault(self.describe(address, size, "store"))
+        if not region.writable:
+            raise Fault(self.describe(address, size, "store", "read-only"))
+        if region.store is not None:
+            region.store(offset, size, value)
+            return
+        end = offset + size
+        region.data[offset:end] = (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
+        if region.shadow is not None:
+            region.shadow[offset:end] = b"\1" * size
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes for a helper's argument."""
+        region, offset = self.find(address, size, "helper reads")
+        if region.load is not None:
+            raise Fault(self.describe(address, size, "helper reads", "not plain memory"))
+        if region.shadow is not None and 0 in region.shadow[offset : offset + size]:
+            raise Fault(self.describe(address, size, "helper reads", "never written"))
+        return bytes(region.data[offset : offset + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store bytes for a helper."""
+        region, offset = self.find(address, len(data), "helper writes")
+        if not region.writable or region.store is not None:
+            raise Fault(self.describe(address, len(data), "helper writes", "read-only"))
+        region.data[offset : offset + len(data)] = data
+        if region.shadow is not None:
+            region.shadow[offset : offset + len(data)] = b"\1" * len(data)
+
+    def describe(self, address: int, size: int, what: str, why: str = "out of bounds") -> str:
+        """One line that says what was touched and what is there."""
+        where = f"{what} of {size} bytes at 0x{address:x}"
+        key, offset = address >> 32, address & _OFFSET
+        region = self.regions.get(key)
+        if region is None and key + 1 in self.regions and offset > _OFFSET // 2:
+            region, offset = self.regions[key + 1], offset - _OFFSET - 1
+        if region is not None:
+            bounds = f"{region.name}, which has offsets {region.low}..{region.high}"
+            return f"{where}: {why}: offset {offset} of {bounds}"
+        if address >> 56 != TAG:
+            return f"{where}: not a pointer"
+        return f"{where}: nothing is there (its frame or object is gone)"

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""One case through the simulator: Case in, Observation out.
+
+Owns what the consumer of a program makes of its value (width, meaning on the wire) and which
+cases the simulator has a say in. Source for the widths: BPF_PROG_TEST_RUN's retval is a u32.
+"""
+
+import functools
+import time
+from pathlib import Path
+
+from harness import hooks
+from harness.bpf.elf import Object, decode_globals, read_object
+from harness.bpf.link import Program, RefKind
+from harness.bpf.sections import program_type
+from harness.hooks import Action
+from harness.model import Case, Observation, Provenance, Verdict
+from harness.sim import context, maps
+from harness.sim.machine import DEFAULT_BUDGET, Machine
+from harness.sim.semantics import Profile, profile
+from harness.sim.signals import Fault, Unsupported
+from harness.sim.trace import Trace, value
+
+_U32 = 0xFFFF_FFFF
+_GONE = frozenset({Action.DROP, Action.ABORTED})
+_TRACING = frozenset({"fentry", "fexit", "fmod_ret", "freplace"})
+
+
+def can_judge(case: Case, profile_name: str = "") -> bool:
+    """Whether the simulator's answer counts: it has no verifier, so expected rejections do not.
+
+    With a profile, the expectation for that kernel series decides where the case has one.
+    """
+    expected = dict(case.per_series).get(profile_name, case.expectation)
+    return expected.verdict in (None, Verdict.RAN) and not expected.errno
+
+
+def run_case(
+    case: Case, profile_name: str, *, trace: bool | str = False, budget: int = DEFAULT_BUDGET
+) -> Observation:
+    """Run all repetitions of a case.
+
+    `trace` is False, True (events) or "full" (every instruction). Verdicts: `ran`; `rejected`
+    with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
+    not modelled. Raises ObjectError for a broken object, UsageError for an unknown profile.
+    """
+    started, chosen, obj = time.monotonic(), profile(profile_name), load(case.object)
+    log = Trace(on=bool(trace), instructions=trace == "full")
+    machine = Machine(obj, chosen, log, budget, companions=case.companions)
+    machine.program_type = _type_of(case)
+    provenance = Provenance(source="simulator", kernel=chosen.name)
+    try:
+        _check_allowed(machine, case, chosen)
+        retvals, wire, frame = _run_all(machine, case)
+        content = maps.dump(
+            machine.maps, machine.sections, lambda name, data: decode_globals(obj, name, data)
+        )
+    except Unsupported as error:
+        verdict, message = Verdict.UNSUPPORTED, f"unsupported: {error}"
+    except Fault as error:
+        verdict, message = Verdict.REJECTED, f"simulator fault: {error}"
+    except _NotAllowed as error:
+        verdict, message = Verdict.REJECTED, str(error)
+    else:
+        return Observation(
+            Verdict.RAN,
+            retvals=retvals,
+            data_out=frame,
+            maps=content,
+            wire=wire,
+            trace=log.text(),
+            duration_s=time.monotonic() - started,
+            provenance=provenance,
+        )
+    log.depth = 0
+    log.say(message, mark="!")
+    return Observation(
+        verdict,
+        message=message,
+        trace=log.text(),
+        duration_s=time.monotonic() - started,
+        provenance=provenance,
+    )
+
+
+class _NotAllowed(Exception):  # noqa: N818
+    """The profile's kernel does not let this program type throw."""
+
+
+def load(path: str) -> Object:
+    """Read an object, once for each state of the file."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return read_object(path)  # says what is wrong
+    return _load(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: str, _mtime_ns: int, _size_bytes: int) -> Object:
+    return read_object(path)
+
+
+def _type_of(case: Case) -> str:
+    named = program_type(case.section)
+    return named or hooks.HOOKS[case.hook].prog_type
+
+
+def _throws(program: Program) -> bool:
+    return any(r.kind is RefKind.KFUNC and r.name == "bpf_throw" for r in program.refs.values())
+
+
+def _check_allowed(machine: Machine, case: Case, chosen: Profile) -> None:
+    if machine.program_type not in chosen.throw_types and _throws(machine.program(case.program)):
+        raise _NotAllowed("calling kernel function bpf_throw is not allowed")
+    for name in (case.program, *(c.program for c in case.companions)):
+        kinds = {r.kind for r in machine.program(name).core.values()} - {0}
+        if kinds:
+            raise Unsupported(f"CO-RE relocation of kind {min(kinds)} in program {name}")
+
+
+def _run_all(machine: Machine, case: Case) -> tuple[tuple[int, ...], tuple[str, ...], bytes | None]:
+    retvals, wire, frame = [], [], None
+    live = hooks.HOOKS[case.hook].live
+    for number in range(case.repeat):
+        if case.repeat > 1:
+            machine.trace.depth = 0
+            machine.trace.say(f"run {number + 1} of {case.repeat}:")
+        given = context.build(machine.program_type, case.hook, case.input, machine.memory)
+        retval = machine.run(case.program, given) & _U32
+        retvals.append(retval)
+        frame = given.data_out()
+        machine.trace.depth = 0
+        machine.trace.say(f"result: {value(retval)}")
+        if live:
+            action = hooks.meaning(case.hook, retval, redirect_set=given.redirect_set)
+            wire.append(str(action))
+            machine.trace.say(f"on {case.hook}: {action}")
+            frame = None if action in _GONE else frame
+    return tuple(retvals), tuple(wire), frame
