@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""One result in full: what differs and why it must not, both observations, the evidence, how to
+see it again. Plain text, fit for a mail.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+
+from harness.compare import has_say
+from harness.logmatch import useful_lines
+from harness.model import Observation, Result, Verdict
+from harness.report.outcome import RunHeader, value
+
+# evidence is cut to this many lines; all of it is in the JSON
+_EVIDENCE_LINES = 40
+
+
+def detail(result: Result, header: RunHeader | None = None) -> str:
+    """The text for one result, ending without a newline."""
+    case, observed = result.case, result.observed
+    facts = (header or RunHeader()).target(result.target).facts() or observed.provenance.kernel
+    lines = [f"{case.id} [{case.hook}] on {result.target}{f' ({facts})' if facts else ''}"]
+    for item in result.differences:
+        left, right = item.between
+        lines += _block(f"{item.path}: {left} says", item.expected, indent=2)
+        lines += _block(f"{' ' * len(item.path)}  {right} says", item.observed, indent=2)
+        lines += [f"    rule: {item.rule}"]
+    lines += [f"  simulator: {_described(result)}"]
+    lines += [f"  kernel:    {_observation(observed, case.hook)}"]
+    for title, text in evidence(result):
+        lines += [f"  {title}:", *(f"    {line}" for line in text.splitlines())]
+    lines += [f"  replay: {replay(result)}"]
+    return "\n".join(lines)
+
+
+def evidence(result: Result) -> list[tuple[str, str]]:
+    """Title and text of the simulator's trace, the loader's log and the kernel log, if any.
+
+    The log of a program that was loaded as expected tells nothing, and is left out.
+    """
+    observed, simulated = result.observed, result.simulated
+    parts = []
+    if simulated is not None and simulated.trace:
+        parts.append(("simulator's trace", _cut(simulated.trace.splitlines())))
+    if observed.log and observed.verdict is not Verdict.RAN:
+        parts.append(("verifier log", "\n".join(useful_lines(observed.log))))
+    if observed.kernel_log:
+        parts.append(("kernel log", _cut(observed.kernel_log.splitlines())))
+    return parts
+
+
+def replay(result: Result) -> str:
+    """A command that runs just this case on just this hook and target."""
+    case, target = result.case, result.target
+    path = os.path.relpath(case.object)
+    words = ["bpfthrow", "run", case.object if path.startswith("..") else path]
+    words += ["-k", case.id, "--hook", case.hook]
+    if target.startswith("vm-"):
+        words += ["--kernel", target.removeprefix("vm-")]
+    else:
+        words += ["--target", target]
+    return shlex.join(words)
+
+
+def _described(result: Result) -> str:
+    if result.simulated is None:
+        return "not asked: refusing a program is the verifier's business"
+    if not has_say(result.simulated):
+        return f"has no say: {result.simulated.message or 'no reason given'}"
+    verdict = _observation(result.simulated, result.case.hook)
+    profile = result.simulated.provenance.kernel
+    return f"{verdict} (profile {profile})" if profile else verdict
+
+
+def _observation(observation: Observation, hook: str) -> str:
+    if observation.verdict is not Verdict.RAN:
+        errno = f" (errno {observation.errno})" if observation.errno else ""
+        message = f": {observation.message}" if observation.message else ""
+        return f"{observation.verdict}{errno}{message}"
+    parts = [f"ran: {value(observation, hook)}"]
+    if observation.data_out is not None:
+        parts.append(f"{len(observation.data_out)} bytes out")
+    return ", ".join(parts)
+
+
+def _block(title: str, text: str, indent: int) -> list[str]:
+    first, *rest = text.splitlines() or [""]
+    pad = " " * indent
+    return [f"{pad}{title} {first}", *(f"{pad}    {line}" for line in rest)]
+
+
+def _cut(lines: Sequence[str]) -> str:
+    if len(lines) <= _EVIDENCE_LINES:
+        return "\n".join(lines)
+    half = _EVIDENCE_LINES // 2
+    omitted = f"({len(lines) - 2 * half} lines omitted, all of them in the JSON)"
+    return "\n".join([*lines[:half], omitted, *lines[-half:]])

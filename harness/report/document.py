@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The JSON document, schema 1. Its description is docs/reports.md; problems() enforces it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.hooks import HOOKS
+from harness.model import Observation, Result, Verdict
+from harness.report.outcome import summary
+from harness.wire import to_json
+
+SCHEMA = 1
+
+
+def document(results: Sequence[Result]) -> dict[str, Any]:
+    """Plain JSON types for a whole run."""
+    return {
+        "schema": SCHEMA,
+        "summary": summary(results),
+        "cases": [case_object(result) for result in results],
+    }
+
+
+def case_object(result: Result) -> dict[str, Any]:
+    """One case on one hook of one target."""
+    simulated = result.simulated
+    return {
+        "id": result.case.id,
+        "program": result.case.program,
+        "object": result.case.object,
+        "hook": result.case.hook,
+        "target": result.target,
+        "kernel": result.observed.provenance.kernel,
+        "status": str(result.observed.verdict),
+        "agree": result.agree,
+        "simulated": None if simulated is None else observation_object(simulated),
+        "observed": observation_object(result.observed),
+        "differences": to_json(result.differences),
+        "provenance": to_json(result.observed.provenance),
+        "duration_s": result.observed.duration_s,
+    }
+
+
+def observation_object(observation: Observation) -> dict[str, Any]:
+    """One observation; `bpfthrow sim --json` prints the same object."""
+    plain: dict[str, Any] = to_json(observation)
+    return {"retval": observation.retval, **plain}
+
+
+def dumps(results: Sequence[Result]) -> str:
+    """The document as text."""
+    return json.dumps(document(results), indent=1) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a report file. Raises UsageError naming the path when that fails."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}", fix="give a path in an existing directory"
+        ) from error
+
+
+_STR, _INT, _BOOL, _NUMBER = (str,), (int,), (bool,), (int, float)
+_LIST, _DICT = (list,), (dict,)
+_NONE = type(None)
+
+_DOCUMENT: dict[str, tuple[type, ...]] = {"schema": _INT, "summary": _DICT, "cases": _LIST}
+_SUMMARY = dict.fromkeys(
+    ("cases", "agree", "differ", "rejected", "unsupported", "crashed", "hung", "lost"), _INT
+)
+_PROVENANCE = dict.fromkeys(
+    ("source", "kernel", "accelerator", "jit", "loader", "attached_by"), _STR
+)
+_OBSERVATION: dict[str, tuple[type, ...]] = {
+    "retval": (int, _NONE),
+    "verdict": _STR,
+    "retvals": _LIST,
+    "message": _STR,
+    "errno": (int, _NONE),
+    "data_out": (str, _NONE),
+    "maps": _DICT,
+    "wire": _LIST,
+    "splats": _LIST,
+    "leaks": _LIST,
+    "log": _STR,
+    "kernel_log": _STR,
+    "trace": _STR,
+    "duration_s": _NUMBER,
+    "provenance": _DICT,
+}
+_DIFFERENCE: dict[str, tuple[type, ...]] = {
+    "path": _STR,
+    "expected": _STR,
+    "observed": _STR,
+    "rule": _STR,
+    "between": _LIST,
+}
+_CASE: dict[str, tuple[type, ...]] = {
+    "id": _STR,
+    "program": _STR,
+    "object": _STR,
+    "hook": _STR,
+    "target": _STR,
+    "kernel": _STR,
+    "status": _STR,
+    "agree": _BOOL,
+    "simulated": (dict, _NONE),
+    "observed": _DICT,
+    "differences": _LIST,
+    "provenance": _DICT,
+    "duration_s": _NUMBER,
+}
+
+
+def problems(data: Any) -> list[str]:
+    """What is wrong with a document, one line each; [] for a valid one."""
+    found = _object("$", data, _DOCUMENT)
+    if found:
+        return found
+    if data["schema"] != SCHEMA:
+        found.append(f"$.schema: {data['schema']} is not {SCHEMA}")
+    found += _object("$.summary", data["summary"], _SUMMARY)
+    for index, case in enumerate(data["cases"]):
+        found += _case(f"$.cases[{index}]", case)
+    if not found:
+        found += _counts(data["summary"], data["cases"])
+    return found
+
+
+def _case(where: str, case: Any) -> list[str]:
+    found = _object(where, case, _CASE)
+    if found:
+        return found
+    if case["hook"] not in HOOKS:
+        found.append(f"{where}.hook: unknown hook {case['hook']!r}")
+    if case["status"] != case["observed"].get("verdict"):
+        found.append(f"{where}.status: not the observed verdict")
+    found += _object(f"{where}.provenance", case["provenance"], _PROVENANCE)
+    found += _observation(f"{where}.observed", case["observed"])
+    if case["simulated"] is not None:
+        found += _observation(f"{where}.simulated", case["simulated"])
+    for index, difference in enumerate(case["differences"]):
+        found += _object(f"{where}.differences[{index}]", difference, _DIFFERENCE)
+    if case["agree"] and case["differences"]:
+        found.append(f"{where}.agree: true with differences")
+    return found
+
+
+def _observation(where: str, data: Any) -> list[str]:
+    found = _object(where, data, _OBSERVATION)
+    if not found and data["verdict"] not in set(Verdict):
+        found.append(f"{where}.verdict: unknown verdict {data['verdict']!r}")
+    if not found:
+        found += _object(f"{where}.provenance", data["provenance"], _PROVENANCE)
+    return found
+
+
+def _counts(counts: Mapping[str, int], cases: Sequence[Any]) -> list[str]:
+    classes = ("agree", "differ", "unsupported", "crashed", "hung", "lost")
+    checks: Iterable[tuple[str, int, int]] = (
+        ("cases", counts["cases"], len(cases)),
+        ("agree", counts["agree"], sum(case["agree"] for case in cases)),
+        ("sum of classes", sum(counts[name] for name in classes), len(cases)),
+    )
+    return [f"$.summary: {name} is {is_}, not {want}" for name, is_, want in checks if is_ != want]
+
+
+def _object(where: str, data: Any, keys: Mapping[str, tuple[type, ...]]) -> list[str]:
+    if not isinstance(data, dict):
+        return [f"{where}: not an object"]
+    found = [f"{where}: missing key {key!r}" for key in keys if key not in data]
+    found += [f"{where}: unknown key {key!r}" for key in data if key not in keys]
+    # bool is an int to Python, not to JSON: type() rather than isinstance()
+    found += [
+        f"{where}.{key}: is a {type(data[key]).__name__}"
+        for key, kinds in keys.items()
+        if key in data and type(data[key]) not in kinds
+    ]
+    return found
