@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TargetFacts:
+class Tested:
     """What one target turned out to be."""
 
     name: str
@@ -49,14 +49,14 @@ class TargetFacts:
 class RunHeader:
     """What was tested, for the top and the bottom of every report."""
 
-    targets: tuple[TargetFacts, ...] = ()
+    targets: tuple[Tested, ...] = ()
     # "clang version 19.1.7", or "" where nothing was compiled
     clang: str = ""
     seconds: float = 0.0
 
-    def target(self, name: str) -> TargetFacts:
+    def target(self, name: str) -> Tested:
         """The target of that name; an empty record for one that never came up."""
-        return next((t for t in self.targets if t.name == name), TargetFacts(name))
+        return next((t for t in self.targets if t.name == name), Tested(name))
 
 
 _FATAL = {

@@ -9,13 +9,13 @@ import pytest
 
 from harness.errors import Exit, UsageError
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
+from harness.report import outcome as outcomes  # pytest would collect a bare Tested
 from harness.report.detail import detail, evidence, replay
 from harness.report.document import document, dumps, observation_object, problems, write
 from harness.report.junit import junit
 from harness.report.outcome import (
     Outcome,
     RunHeader,
-    TargetFacts,
     exit_code,
     nothing_ran,
     outcome,
@@ -27,8 +27,10 @@ from harness.report.table import render
 
 HEADER = RunHeader(
     (
-        TargetFacts("vm-6.12", "6.12.107+deb13-amd64", "tcg", "on", "bpftool v7.5.0"),
-        TargetFacts("vm-6.1", "6.1.0-50-amd64", "tcg", "on", "bpftool v7.5.0", expects_throw=False),
+        outcomes.Tested("vm-6.12", "6.12.107+deb13-amd64", "tcg", "on", "bpftool v7.5.0"),
+        outcomes.Tested(
+            "vm-6.1", "6.1.0-50-amd64", "tcg", "on", "bpftool v7.5.0", expects_throw=False
+        ),
     ),
     clang="clang version 19.1.7",
     seconds=12.5,
