@@ -38,7 +38,7 @@ def say(text: str) -> None:
 
 
 def has(what: str) -> bool:
-    """Whether one thing of a `has` list is there: a path, python:MODULE, static:PROGRAM, PROGRAM."""
+    """Whether one thing of a `has` list is there: a path, python:MODULE, [static:]PROGRAM."""
     if what.startswith("/"):
         return Path(what).exists()
     if what.startswith("python:"):
