@@ -6,16 +6,21 @@ Owns host-key checking and the framing of requests. Knows nothing of what the ma
 
 import json
 import logging
+import os
 import posixpath
+import select
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import paramiko
 
 from harness.errors import MachineLostError, WorldError
+
+if TYPE_CHECKING:
+    import subprocess
 
 # paramiko logs a traceback for every connection that ends unexpectedly; we report those ourselves
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -108,10 +113,70 @@ def _make_parents(sftp: paramiko.SFTPClient, directory: str) -> None:
         sftp.mkdir(directory, 0o700)
 
 
+class Stream(Protocol):
+    """What an agent channel needs of the thing below: a paramiko channel has it."""
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Seconds that sendall() and recv() may take before TimeoutError."""
+
+    def sendall(self, data: bytes) -> object:
+        """Send everything."""
+
+    def recv(self, size: int) -> bytes:
+        """Up to `size` bytes, at least one; b"" at the end."""
+
+    def recv_stderr_ready(self) -> bool:
+        """Whether recv_stderr() would not wait."""
+
+    def recv_stderr(self, size: int) -> bytes:
+        """As recv(), of the agent's standard error."""
+
+    def close(self) -> None:
+        """End of file for the agent."""
+
+
+class PipeStream:
+    """A stream over the pipes of a child process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._in, self._out, self._err = process.stdin, process.stdout, process.stderr
+        self._timeout: float | None = None
+
+    def settimeout(self, timeout: float | None) -> None:
+        """See Stream."""
+        self._timeout = timeout
+
+    def sendall(self, data: bytes) -> None:
+        """See Stream."""
+        self._in.write(data)
+
+    def recv(self, size: int) -> bytes:
+        """See Stream."""
+        if not select.select([self._out], [], [], self._timeout)[0]:
+            raise TimeoutError
+        return os.read(self._out.fileno(), size)
+
+    def recv_stderr_ready(self) -> bool:
+        """See Stream."""
+        return bool(select.select([self._err], [], [], 0)[0])
+
+    def recv_stderr(self, size: int) -> bytes:
+        """See Stream."""
+        return os.read(self._err.fileno(), size)
+
+    def close(self) -> None:
+        """See Stream."""
+        self._in.close()
+
+
 class AgentChannel:
     """Requests and responses, one JSON line each, over the agent's standard streams."""
 
-    def __init__(self, channel: paramiko.Channel) -> None:
+    def __init__(self, channel: Stream) -> None:
         self._channel = channel
         self._number = 0
         self._buffer = bytearray()

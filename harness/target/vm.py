@@ -130,7 +130,7 @@ def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
     try:
         _write_keys_and_initramfs(run_dir, machine)
         _write_wrapper(run_dir)
-        (run_dir / "machine.json").write_text(json.dumps(_describe(machine, name)))
+        _write_note(run_dir, _note(machine, label=name, detached=detached))
         argv = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir)]
         argv += ["--detached"] if detached else []
         process = subprocess.Popen(
@@ -160,6 +160,8 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
         raise _boot_failure(guest, error) from error
     if not guest.boot_s:
         guest.boot_s = time.monotonic() - began
+        note = json.loads((guest.run_dir / "machine.json").read_text())
+        _write_note(guest.run_dir, note | {"boot_s": guest.boot_s})
 
 
 def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
@@ -308,9 +310,51 @@ def _read_text(path: Path) -> str:
         return ""
 
 
-def _describe(machine: Machine, name: str) -> dict[str, object]:
-    recipe = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(machine).items()}
-    return {"label": name, "recipe": recipe, "started": time.time()}
+def recipe(machine: Machine) -> dict[str, object]:
+    """What must be equal for one guest to serve in place of another; plain JSON."""
+    info = machine.kernel.stat()
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(machine).items()}
+    common = initramfs.common_part(machine.modules).stem
+    return plain | {"image": [info.st_size, info.st_mtime_ns], "initramfs": common}
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A guest that lives on its own."""
+
+    label: str
+    run_dir: Path
+    recipe: dict[str, object]
+    # time.time() of its start
+    started: float
+    boot_s: float
+    alive: bool
+
+
+def detached() -> list[Detached]:
+    """All guests of this user that live on their own, oldest first."""
+    found = []
+    for run_dir in runtime_dir().iterdir():
+        try:
+            note = json.loads((run_dir / "machine.json").read_text())
+        except (OSError, ValueError):
+            continue
+        if note.get("detached"):
+            alive = qemu_pid(run_dir) is not None
+            fields = (note["label"], run_dir, note["recipe"], note["started"], note["boot_s"])
+            found.append(Detached(*fields, alive))
+    return sorted(found, key=lambda entry: entry.started)
+
+
+def _note(machine: Machine, *, label: str, detached: bool) -> dict[str, object]:
+    note = {"label": label, "detached": detached, "recipe": recipe(machine)}
+    return note | {"started": time.time(), "boot_s": 0.0}
+
+
+def _write_note(run_dir: Path, note: dict[str, object]) -> None:
+    partial = run_dir / "machine.json.partial"
+    partial.write_text(json.dumps(note))
+    partial.rename(run_dir / "machine.json")
 
 
 def keeper_pid(run_dir: Path) -> int | None:

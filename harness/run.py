@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The pipeline: a case goes to the simulator and to a target, and the two are compared.
+
+Owns the order of things and the deadline of a whole run. Prints nothing.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+
+from harness.compare import compare, expectation_for, expected_verdict
+from harness.errors import MachineLostError
+from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
+from harness.series import series_of
+from harness.sim import run_case
+from harness.target.base import Target
+from harness.target.channel import Deadline
+
+# A run may take this long, plus so much for each case.
+RUN_TIMEOUT_S = 300.0
+RUN_TIMEOUT_PER_CASE_S = 10.0
+
+
+def simulate(case: Case, release: str, profile: str = "") -> Observation | None:
+    """What the simulator says of a case on a kernel of that release.
+
+    None where it has no say: a rejection is the verifier's business.
+    """
+    if expected_verdict(expectation_for(case, release)) is Verdict.REJECTED:
+        return None
+    return _simulated(case, profile or series_of(release))
+
+
+@functools.cache
+def _simulated(case: Case, profile: str) -> Observation:
+    return run_case(case, profile)
+
+
+def simulate_ahead(cases: Iterable[Case], release: str, profile: str = "") -> None:
+    """Fill the simulator's cache while a guest boots."""
+    for case in cases:
+        simulate(case, release, profile)
+
+
+def traced(case: Case, release: str, profile: str = "") -> str:
+    """The simulator's trace of a case, for the report of a difference."""
+    return run_case(case, profile or series_of(release), trace=True).trace
+
+
+def judge(case: Case, target: Target, profile: str = "") -> Result:
+    """Run one case on the target and in the simulator, and compare.
+
+    MachineLostError when there is no machine and none can be had.
+    """
+    observed = target.run(case)
+    release = target.facts.release if observed.verdict is not Verdict.LOST else ""
+    release = release or observed.provenance.kernel
+    simulated = simulate(case, release, profile)
+    differences = compare(case, simulated, observed, release)
+    return Result(case, target.name, observed, simulated, differences)
+
+
+def run_cases(
+    target: Target, cases: Sequence[Case], *, profile: str = "", scale: float = 1.0
+) -> Iterator[Result]:
+    """A result for each case, as it comes. A lost machine loses the rest, each with the cause."""
+    deadline = Deadline((RUN_TIMEOUT_S + RUN_TIMEOUT_PER_CASE_S * len(cases)) * scale)
+    lost: MachineLostError | None = None
+    last: Result | None = None
+    for case in cases:
+        if lost is None and deadline.over:
+            lost = MachineLostError(f"the run took longer than {deadline.seconds:.0f} s")
+        if lost is not None:
+            yield _lost(case, target.name, lost)
+            continue
+        if last is not None:
+            yield last
+        try:
+            last = judge(case, target, profile)
+        except MachineLostError as error:
+            lost, last = error, None
+            yield _lost(case, target.name, error)
+    if last is not None:
+        yield _with_leaks(last, target)
+
+
+def _lost(case: Case, target: str, error: MachineLostError) -> Result:
+    observed = Observation(
+        Verdict.LOST,
+        message=str(error),
+        log=error.evidence,
+        provenance=Provenance(source=target),
+    )
+    return Result(case, target, observed)
+
+
+def _with_leaks(last: Result, target: Target) -> Result:
+    # What stays after everything was unloaded belongs to nobody in particular; it must be seen.
+    try:
+        leaks = target.finish()
+    except MachineLostError as error:
+        leaks = (f"could not be checked: {error.message}",)
+    found = tuple(
+        Difference(
+            "leaks",
+            "nothing",
+            leak,
+            "after everything is unloaded, nothing is left",
+            ("invariant", "kernel"),
+        )
+        for leak in leaks
+    )
+    return Result(
+        last.case, last.target, last.observed, last.simulated, (*last.differences, *found)
+    )

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The host's side of the agent: pushes objects, runs cases, completes what comes back.
+
+Completes means: global sections split into variables, kernel splats found in the case's log
+window, absence of a feature told from a failure. Knows nothing of how the machine is reached.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness import wire
+from harness.bpf.elf import Object, decode_globals, read_object
+from harness.errors import UsageError
+from harness.model import Case, Observation, Verdict
+from harness.target import splats
+from harness.target.base import Facts
+from harness.target.channel import AgentChannel
+
+# One request may take this long on a machine of nominal speed.
+HELLO_TIMEOUT_S = 30.0
+PROBE_TIMEOUT_S = 60.0
+CASE_TIMEOUT_S = 30.0
+_PER_REPEAT_S = 1.0
+# What bpf_jit_supports_exceptions() and kfunc calls need, with the words for a kernel without it.
+_THROW_OPTIONS = {
+    "CONFIG_BPF_JIT": "kfunc calls need the JIT",
+    "CONFIG_DEBUG_INFO_BTF": "kfuncs are found through BTF",
+    "CONFIG_UNWINDER_ORC": "bpf_jit_supports_exceptions() on x86-64",
+    "CONFIG_NET": "bpf_throw's kfunc set registers with networking",
+}
+
+Push = Callable[[dict[str, Path | bytes]], None]
+
+
+class AgentClient:
+    """One running agent and what it holds."""
+
+    def __init__(self, agent: AgentChannel, push: Push, place: str, scale: float) -> None:
+        self._agent = agent
+        self._push = push
+        # directory for objects on the machine
+        self._place = place
+        # factor on every time-out
+        self._scale = scale
+        self._pushed: dict[str, tuple[str, Object]] = {}
+        self._features: dict[str, str] = {}
+        self._rules = splats.load_rules()
+
+    def hello(self) -> dict[str, Any]:
+        """Versions of what runs over there."""
+        answer: dict[str, Any] = self._agent.request("hello", HELLO_TIMEOUT_S * self._scale)
+        return answer
+
+    def missing(self, feature: str) -> str:
+        """Why `feature` is absent on the machine; "" where it is there. Probed once."""
+        if feature not in self._features:
+            timeout_s = PROBE_TIMEOUT_S * self._scale
+            answer = self._agent.request("probe", timeout_s, features=[feature])
+            self._features |= answer["features"]
+        return self._features.get(feature, f"nobody knows how to probe {feature!r}")
+
+    @property
+    def features(self) -> dict[str, str]:
+        """What has been probed so far."""
+        return dict(self._features)
+
+    def run(self, case: Case, facts: Facts) -> Observation:
+        """One case. Errors of the channel and of the agent pass through."""
+        absent = {need: why for need in case.needs if (why := self.missing(need))}
+        unwanted = {need: why for need, why in absent.items() if need != "throw"}
+        if unwanted:
+            need, why = next(iter(unwanted.items()))
+            return Observation(Verdict.UNSUPPORTED, message=f"{need}: {why}")
+        remote, obj = self._object(Path(case.object))
+        timeout_s = (CASE_TIMEOUT_S + _PER_REPEAT_S * case.repeat) * self._scale
+        answer = self._agent.request(
+            "run", timeout_s, case=wire.to_json(replace(case, object="")), object=remote
+        )
+        seen = wire.from_json(Observation, answer, "agent")
+        if "throw" in absent and seen.verdict is Verdict.REJECTED and not facts.expects_throw:
+            seen = replace(seen, verdict=Verdict.UNSUPPORTED)
+        return self._complete(seen, obj)
+
+    def finish(self) -> tuple[str, ...]:
+        """Unload everything; what was left behind."""
+        answer = self._agent.request("finish", CASE_TIMEOUT_S * self._scale)
+        return tuple(answer["leaks"])
+
+    def close(self) -> None:
+        """End the agent."""
+        self._agent.close()
+
+    def _object(self, path: Path) -> tuple[str, Object]:
+        key = str(path)
+        if key not in self._pushed:
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise UsageError(f"cannot read {path}: {error.strerror}") from error
+            remote = f"{self._place}/{hashlib.sha256(data).hexdigest()[:16]}/{path.name}"
+            self._push({remote: data})
+            self._pushed[key] = (remote, read_object(path))
+        return self._pushed[key]
+
+    def _complete(self, seen: Observation, obj: Object) -> Observation:
+        maps = {
+            name: _variables(obj, name, content) if name.startswith(".") else content
+            for name, content in seen.maps.items()
+        }
+        found = splats.find_splats(seen.kernel_log, self._rules, dt.datetime.now(dt.UTC).date())
+        return replace(seen, maps=maps, splats=found)
+
+
+def _variables(obj: Object, section: str, content: dict[str, str]) -> dict[str, str]:
+    value = next(iter(content.values()), "")
+    return decode_globals(obj, section, bytes.fromhex(value))
+
+
+def missing_options(config: Path | None) -> list[str]:
+    """Kernel options without which there are no exceptions, from a configuration file."""
+    if config is None:
+        return []
+    have = {line.partition("=")[0] for line in config.read_text().splitlines() if "=" in line}
+    return [f"{name} ({why})" for name, why in _THROW_OPTIONS.items() if name not in have]

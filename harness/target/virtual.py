@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A target that is a guest of ours: boots it, or takes a warm one, and survives its crashes.
+
+A crash or a hang costs one case: the guest is thrown away, and the next case finds a new one. A
+guest that cannot be had is remembered, so that the rest does not wait for it again.
+"""
+
+import contextlib
+import fcntl
+import re
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+from harness import accel, kernels
+from harness.config import Settings
+from harness.errors import MachineLostError, WorldError
+from harness.kernels import Kernel
+from harness.model import Case, Observation, Provenance, Verdict
+from harness.target import channel, vm
+from harness.target.archive import agent_archive
+from harness.target.base import Facts
+from harness.target.client import AgentClient, missing_options
+
+PLACE = "/run/bpfthrow"
+# The guest's init may still be mounting when sshd answers.
+_AGENT = (
+    f"until [ -e {PLACE}/ready ]; do /usr/bin/busybox sleep 0.02; done;"
+    f" exec /usr/bin/python3 -I -S -B {PLACE}/agent.pyz"
+)
+# after a panic QEMU needs a moment to end
+_DEATH_S = 3.0
+_PANICKED = re.compile(
+    r"(Kernel panic - not syncing: .*|BUG: .*|Oops: .*|general protection fault.*)"
+)
+_CONSOLE_LINES = 120
+
+
+class VirtualTarget:
+    """One kernel in guests, one at a time."""
+
+    def __init__(self, kernel: Kernel, machine: vm.Machine, settings: Settings) -> None:
+        self.name = f"vm-{kernel.name}"
+        self._kernel = kernel
+        self._machine = machine
+        self._settings = settings
+        self._stack = ExitStack()
+        self._guest: vm.Guest | None = None
+        self._client: AgentClient | None = None
+        self._facts: Facts | None = None
+        # why no guest can be had any more
+        self._broken: MachineLostError | None = None
+        self.boots = 0
+
+    def begin(self) -> None:
+        """Start the guest without waiting for it: the host has other things to do meanwhile."""
+        if self._guest is None:
+            self._guest = self._warm() or vm.start(
+                self._machine, detached=self._settings.keep_vm, name=label(self._kernel.name)
+            )
+
+    @property
+    def release(self) -> str:
+        """Release (uname -r) that the guest will say."""
+        return self._machine.release
+
+    @property
+    def facts(self) -> Facts:
+        """What was found out about the guest; boots it if need be."""
+        self._ready()
+        assert self._facts is not None
+        features = self._client.features if self._client else {}
+        return replace(self._facts, features=features)
+
+    def run(self, case: Case) -> Observation:
+        """Run one case; see harness.target.base.Target."""
+        client, guest = self._ready()
+        facts = self.facts
+        console_from = len(guest.console_text())
+        began = time.monotonic()
+        try:
+            seen = client.run(case, facts)
+        except channel.RequestTimeoutError as error:
+            seen = self._dead(guest, console_from, Verdict.HUNG, error)
+        except MachineLostError as error:
+            seen = self._dead(guest, console_from, Verdict.LOST, error)
+        if seen.verdict is Verdict.REJECTED and "throw" in case.needs and facts.expects_throw:
+            seen = replace(seen, message=self._explain(seen.message, client))
+        own = seen.provenance
+        provenance = replace(
+            own,
+            source=self.name,
+            kernel=own.kernel or facts.release,
+            accelerator=facts.accelerator,
+            jit=own.jit or facts.jit,
+            loader=own.loader or facts.loader,
+        )
+        duration_s = seen.duration_s or time.monotonic() - began
+        return replace(seen, provenance=provenance, duration_s=duration_s)
+
+    def finish(self) -> tuple[str, ...]:
+        """Unload everything; what was left behind."""
+        return self._client.finish() if self._client else ()
+
+    def abort(self) -> None:
+        """End the running case from another thread; no new guest is booted after it."""
+        self._broken = MachineLostError("interrupted")
+        guest = self._guest
+        if guest is not None and guest.keeper is not None and guest.keeper.stdin is not None:
+            guest.keeper.stdin.close()
+        elif guest is not None:
+            guest.disconnect()
+
+    def close(self) -> None:
+        """End the guest, or leave it warm as it was found or asked for."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        guest, self._guest = self._guest, None
+        if guest is not None:
+            if guest.keeper is None and guest.alive():
+                guest.disconnect()
+            else:
+                guest.stop()
+        self._stack.close()
+
+    def _ready(self) -> tuple[AgentClient, vm.Guest]:
+        if self._broken is not None:
+            raise self._broken
+        if self._client is None or self._guest is None:
+            try:
+                self._boot()
+            except MachineLostError as error:
+                self._drop()
+                self._broken = error
+                raise
+        assert self._client is not None
+        assert self._guest is not None
+        return self._client, self._guest
+
+    def _boot(self) -> None:
+        self.begin()
+        guest = self._guest
+        assert guest is not None
+        scale = self._settings.timeout_scale
+        vm.connect(guest, vm.BOOT_TIMEOUT_S * scale)
+        self.boots += 1
+        assert guest.transport is not None
+        transport = guest.transport
+        archive = agent_archive(self._machine.root, self._machine.root_hash)
+        channel.push(transport, {f"{PLACE}/agent.pyz": archive})
+        factor = guest.scale * scale
+        agent = channel.start_agent(transport, _AGENT, 30 * factor)
+        self._client = AgentClient(
+            agent, lambda files: channel.push(transport, files), f"{PLACE}/objects", factor
+        )
+        hello = self._client.hello()
+        if hello["kernel"] != self._machine.release:
+            raise MachineLostError(
+                f"the guest runs {hello['kernel']}, not {self._machine.release}",
+                fix=f"bpfthrow kernels rm {self._kernel.name}, then fetch it again",
+            )
+        self._facts = Facts(
+            release=hello["kernel"],
+            accelerator=self._machine.accelerator,
+            jit=str(hello.get("jit", "")),
+            loader=hello["bpftool"],
+            expects_throw=self._kernel.expects_throw,
+            boot_s=guest.boot_s,
+        )
+
+    def _explain(self, message: str, client: AgentClient) -> str:
+        # A kernel that should have exceptions and has not is a failure that names the option.
+        why = client.missing("throw")
+        if not why:
+            return message
+        options = ", ".join(missing_options(self._kernel.config)) or why
+        return f"{message} [this kernel should have bpf_throw and has not: {options}]"
+
+    def _dead(
+        self, guest: vm.Guest, console_from: int, verdict: Verdict, error: WorldError
+    ) -> Observation:
+        deadline = channel.Deadline(_DEATH_S)
+        while verdict is Verdict.LOST and guest.alive() and not deadline.over:
+            time.sleep(0.05)
+        console = guest.console_text()[console_from:]
+        crash = _PANICKED.search(console)
+        if crash:
+            verdict, message = Verdict.CRASHED, crash[1].strip()
+        elif verdict is Verdict.LOST and guest.alive():
+            message = f"{error.message}: it was killed, or crashed; the guest itself lives"
+        else:
+            message = error.message
+        tail = "\n".join(console.splitlines()[-_CONSOLE_LINES:])
+        self._drop()
+        return Observation(
+            verdict,
+            message=message,
+            kernel_log=tail,
+            log=error.evidence,
+            provenance=Provenance(kernel=self._machine.release),
+        )
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+        guest, self._guest = self._guest, None
+        if guest is not None:
+            guest.stop()
+
+    def _warm(self) -> vm.Guest | None:
+        for entry in vm.detached():
+            if entry.recipe == vm.recipe(self._machine) and entry.alive:
+                lock = self._stack.enter_context((entry.run_dir / "lock").open("w"))
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return vm.Guest(self._machine, entry.run_dir, None, boot_s=entry.boot_s)
+        return None
+
+
+def label(name: str) -> str:
+    """`name` as a part of a directory name."""
+    return re.sub(r"[^\w.-]", "_", name)[:24]
+
+
+def machine_for(kernel: Kernel, settings: Settings) -> vm.Machine:
+    """The guest that runs `kernel` under these settings; builds the guest root if need be."""
+    root = kernels.ensure_root()
+    chosen = settings.accelerator if settings.accelerator != "auto" else accel.probe().name
+    return vm.Machine(
+        name=kernel.name,
+        release=kernel.release,
+        kernel=kernel.image,
+        modules=kernel.modules,
+        root=root.image,
+        root_hash=root.hash,
+        cpus=settings.cpus,
+        memory_mib=settings.memory,
+        accelerator=chosen,
+    )
+
+
+def open_vm(spec: str, settings: Settings) -> VirtualTarget:
+    """A target for the one kernel that `spec` names; its guest is being started."""
+    kernel = kernels.resolve(spec)
+    target = VirtualTarget(kernel, machine_for(kernel, settings), settings)
+    target.begin()
+    return target

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""`bpfthrow vm up|down|list|ssh|log`: guests that stay between runs."""
+
+import argparse
+import json
+import os
+import select
+import shutil
+import sys
+import termios
+import time
+import tty
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+
+from harness import config, kernels
+from harness.errors import Exit, MachineLostError, UsageError
+from harness.target import virtual, vm
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
+
+_EPILOG = """\
+examples:
+  bpfthrow vm up --kernel 6.12          boot it once; `run --kernel 6.12` then reuses it
+  bpfthrow vm ssh                       a shell in it
+  bpfthrow vm ssh 6.12 -- dmesg         one command; its exit code
+  bpfthrow vm log 6.12                  its console, from the first line on
+  bpfthrow vm down --all
+"""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    """Add the verb to the command line's tree."""
+    parser = subparsers.add_parser(
+        "vm",
+        help="guests that stay warm between runs",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="vm_command", required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="boot a guest and leave it running")
+    config.add_arguments(up, ["kernel", "cpus", "memory", "accelerator", "timeout_scale"])
+    down = commands.add_parser("down", help="end guests")
+    down.add_argument("--all", action="store_true", help="every guest of this user")
+    listing = commands.add_parser("list", help="guests that are up")
+    ssh = commands.add_parser("ssh", help="a shell, or one command, in a guest")
+    log = commands.add_parser("log", help="the console of a guest")
+    for command in (down, ssh, log):
+        command.add_argument("name", nargs="?", default="", metavar="NAME", help="see vm list")
+    ssh.add_argument("words", nargs="*", metavar="-- COMMAND", help="instead of a shell")
+    for command in (up, down, listing):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    for command, action in ((up, _up), (down, _down), (listing, _list), (ssh, _ssh), (log, _log)):
+        command.set_defaults(action=action)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the chosen command; the exit code."""
+    return int(arguments.action(arguments))
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    settings = config.resolve(arguments)
+    chosen = kernels.resolve_all(settings.kernel or ("default",))
+    for kernel in chosen:
+        machine = virtual.machine_for(kernel, settings)
+        wanted = vm.recipe(machine)
+        if any(entry.alive and entry.recipe == wanted for entry in vm.detached()):
+            print(f"bpfthrow: {kernel.name} is up already", file=sys.stderr)
+            continue
+        guest = vm.start(machine, detached=True, name=virtual.label(kernel.name))
+        try:
+            vm.connect(guest, vm.BOOT_TIMEOUT_S * settings.timeout_scale)
+        except BaseException:
+            guest.stop()
+            raise
+        guest.disconnect()
+        print(f"bpfthrow: {kernel.release} booted in {guest.boot_s:.1f} s", file=sys.stderr)
+    return _list(arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    rows = [_row(entry) for entry in vm.detached()]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return Exit.OK
+    if not rows:
+        print("no guest is up (bpfthrow vm up starts one)")
+        return Exit.OK
+    print(f"{'NAME':10} {'STATE':6} {'UP':>8} {'MEMORY':>8}  {'RELEASE':28} DIRECTORY")
+    for row in rows:
+        state = "up" if row["alive"] else "ended"
+        minutes = f"{row['up_s'] / 60:.0f} min"
+        memory = f"{row['memory_mib']} MiB"
+        print(
+            f"{row['name']:10} {state:6} {minutes:>8} {memory:>8}  {row['release']:28}"
+            f" {row['directory']}"
+        )
+    return Exit.OK
+
+
+def _row(entry: vm.Detached) -> dict[str, Any]:
+    return {
+        "name": entry.label,
+        "release": entry.recipe["release"],
+        "alive": entry.alive,
+        "up_s": round(time.time() - entry.started, 1),
+        "boot_s": round(entry.boot_s, 2),
+        "accelerator": entry.recipe["accelerator"],
+        "memory_mib": entry.recipe["memory_mib"],
+        "cpus": entry.recipe["cpus"],
+        "directory": str(entry.run_dir),
+    }
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    entries = vm.detached()
+    if not arguments.all:
+        entries = [_find(arguments.name)] if entries else []
+    for entry in entries:
+        vm.end_detached(entry.run_dir)
+    names = [entry.label for entry in entries]
+    print(json.dumps({"ended": names}) if arguments.json else f"ended: {', '.join(names) or '-'}")
+    return Exit.OK
+
+
+def _log(arguments: argparse.Namespace) -> int:
+    with (_find(arguments.name).run_dir / "console.log").open(errors="replace") as console:
+        shutil.copyfileobj(console, sys.stdout)
+    return Exit.OK
+
+
+def _find(name: str) -> vm.Detached:
+    entries = vm.detached()
+    found = [entry for entry in entries if not name or entry.label == name]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(entry.label for entry in entries) or "none"
+    what = f"no guest is called {name!r}" if name and not found else "which guest?"
+    raise UsageError(f"{what} (up: {known})", fix="bpfthrow vm list; bpfthrow vm up --kernel NAME")
+
+
+def _ssh(arguments: argparse.Namespace) -> int:
+    entry = _find(arguments.name)
+    if not entry.alive:
+        raise MachineLostError(f"{entry.label} has ended", fix="bpfthrow vm log shows why")
+    machine = vm.Machine(entry.label, str(entry.recipe["release"]), *(entry.run_dir,) * 3, "")
+    guest = vm.Guest(machine, entry.run_dir, None, boot_s=entry.boot_s or 1.0)
+    # a port of its own: the harness may be using the other one
+    vm.connect(guest, 30, vm.PORTS[1])
+    assert guest.transport is not None
+    session = guest.transport.open_session()
+    try:
+        if arguments.words:
+            session.exec_command(" ".join(arguments.words))
+            return _relay(session)
+        size = shutil.get_terminal_size()
+        session.get_pty(os.environ.get("TERM", "dumb"), size.columns, size.lines)
+        session.exec_command("cd /run; PS1='guest# ' exec /usr/bin/busybox sh -i")
+        return _interact(session)
+    finally:
+        guest.disconnect()
+
+
+def _relay(session: paramiko.Channel) -> int:
+    while piece := session.recv(1 << 16):
+        os.write(1, piece)
+    while piece := session.recv_stderr(1 << 16):
+        os.write(2, piece)
+    return session.recv_exit_status()
+
+
+def _interact(session: paramiko.Channel) -> int:
+    if not sys.stdin.isatty():
+        session.sendall(sys.stdin.buffer.read())
+        session.shutdown_write()
+        return _relay(session)
+    before = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin)
+    try:
+        while True:
+            ready, _, _ = select.select([session, sys.stdin], [], [])
+            if session in ready:
+                piece = session.recv(1 << 16)
+                if not piece:
+                    return session.recv_exit_status()
+                os.write(1, piece)
+            if sys.stdin in ready:
+                session.sendall(os.read(0, 1024))
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
