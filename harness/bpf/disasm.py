@@ -4,8 +4,6 @@
 Owns the words of a listing. Knows names only as far as the linked program has them.
 """
 
-import re
-
 from harness.bpf import isa
 from harness.bpf.isa import Class, Insn
 from harness.bpf.link import Program
@@ -33,12 +31,6 @@ def listing(program: Program) -> str:
             lines.append(f"{pc:4}: {instruction(program, pc)}")
         skip = insn.code == isa.LD_IMM64
     return "\n".join(lines)
-
-
-def registers_named(text: str) -> list[int]:
-    """Numbers of the registers that a line of this syntax names, in order, each once."""
-    found = re.findall(r"\b[rw](10|[0-9])\b", text)
-    return list(dict.fromkeys(int(number) for number in found))
 
 
 def instruction(program: Program, pc: int) -> str:

@@ -108,6 +108,8 @@ def build(program_type: str, hook: str, given: Input, memory: Memory) -> Context
 def _packet_of(given: Input) -> bytes:
     if given.packet is None:
         raise Unsupported("a packet program without a packet")
+    if len(given.packet) < ETH_HEADER_BYTES:
+        raise Unsupported(f"frame of {len(given.packet)} bytes: BPF_PROG_TEST_RUN refuses it")
     return given.packet
 
 

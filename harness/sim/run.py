@@ -23,7 +23,8 @@ from harness.sim.trace import Trace, value
 
 _U32 = 0xFFFF_FFFF
 _GONE = frozenset({Action.DROP, Action.ABORTED})
-_TRACING = frozenset({"fentry", "fexit", "fmod_ret", "freplace"})
+# the hook on which a program is loaded and nothing runs
+_LOAD = "load"
 
 
 def can_judge(case: Case, profile_name: str = "") -> bool:
@@ -40,7 +41,7 @@ def run_case(
 ) -> Observation:
     """Run all repetitions of a case.
 
-    `trace` is False, True (events) or "full" (every instruction). Verdicts: `ran`; `rejected`
+    `trace` is False, True or "events", or "full" (every instruction). Verdicts: `ran`; `rejected`
     with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
     not modelled. Raises ObjectError for a broken object, UsageError for an unknown profile.
     """
@@ -51,7 +52,7 @@ def run_case(
     provenance = Provenance(source="simulator", kernel=chosen.name)
     try:
         _check_allowed(machine, case, chosen)
-        retvals, wire, frame = _run_all(machine, case)
+        retvals, wire, frame = ((), (), None) if case.hook == _LOAD else _run_all(machine, case)
         content = maps.dump(
             machine.maps, machine.sections, lambda name, data: decode_globals(obj, name, data)
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf import disasm
+from harness.sim.compile import registers_read
 
 if TYPE_CHECKING:
     from harness.bpf.link import Program
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 MAX_LINES = 20_000
 _LINE_COLUMN = 64
+_STACK = "stack of "
 
 
 def value(number: int | None) -> str:
@@ -68,6 +70,8 @@ class Trace:
         if region is None:
             return value(number)
         offset = number & 0xFFFF_FFFF
+        if region.shadow is not None and region.name.startswith(_STACK):
+            return f"{region.name.removeprefix(_STACK)}.fp{offset - region.high:+d}"
         return f"&{region.name}" + (f"+{offset}" if offset else "")
 
     def enter(self, frame: "Frame", args: list[Any], line: str) -> None:
@@ -96,10 +100,9 @@ class Trace:
         """One instruction, with the values that it reads."""
         if not 0 <= pc < len(program.insns):
             return
-        text = disasm.instruction(program, pc)
+        insn = program.insns[pc]
         known = " ".join(
-            f"r{r}={self.show(registers[r])}"
-            for r in disasm.registers_named(text)
-            if registers[r] is not None
+            f"r{r}={self.show(registers[r])}" for r in dict.fromkeys(registers_read(insn))
         )
-        self.say(f"{pc:4}: {text}" + (f"  ; {known}" if known else ""))
+        text = f"{pc:4}: {disasm.instruction(program, pc)}"
+        self.say(f"{text:<36}; {known}" if known else text)
