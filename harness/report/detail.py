@@ -4,6 +4,7 @@ see it again. Plain text, fit for a mail.
 """
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -14,12 +15,15 @@ from harness.report.outcome import RunHeader, value
 
 # evidence is cut to this many lines; all of it is in the JSON
 _EVIDENCE_LINES = 40
+# "vm-6.12" is the guest of kernel 6.12
+_KINDS = re.compile(r"^vm-(.+)")
 
 
-def detail(result: Result, header: RunHeader | None = None) -> str:
+def detail(result: Result, header: RunHeader | None = None, *, with_evidence: bool = True) -> str:
     """The text for one result, ending without a newline."""
     case, observed = result.case, result.observed
-    facts = (header or RunHeader()).target(result.target).facts() or observed.provenance.kernel
+    tested = (header or RunHeader()).target(result.target)
+    facts = tested.facts() or observed.provenance.kernel
     lines = [f"{case.id} [{case.hook}] on {result.target}{f' ({facts})' if facts else ''}"]
     for item in result.differences:
         left, right = item.between
@@ -28,9 +32,9 @@ def detail(result: Result, header: RunHeader | None = None) -> str:
         lines += [f"    rule: {item.rule}"]
     lines += [f"  simulator: {_described(result)}"]
     lines += [f"  kernel:    {_observation(observed, case.hook)}"]
-    for title, text in evidence(result):
+    for title, text in evidence(result) if with_evidence else ():
         lines += [f"  {title}:", *(f"    {line}" for line in text.splitlines())]
-    lines += [f"  replay: {replay(result)}"]
+    lines += [f"  replay: {replay(result, tested.spec)}"]
     return "\n".join(lines)
 
 
@@ -50,17 +54,18 @@ def evidence(result: Result) -> list[tuple[str, str]]:
     return parts
 
 
-def replay(result: Result) -> str:
-    """A command that runs just this case on just this hook and target."""
-    case, target = result.case, result.target
+def replay(result: Result, spec: str = "") -> str:
+    """A command that runs just this case on just this hook and target.
+
+    `spec`: what to write after --kernel or --target; "": the target's name says it.
+    """
+    case = result.case
     path = os.path.relpath(case.object)
     words = ["bpfthrow", "run", case.object if path.startswith("..") else path]
     words += ["-k", case.id, "--hook", case.hook]
-    if target.startswith("vm-"):
-        words += ["--kernel", target.removeprefix("vm-")]
-    else:
-        words += ["--target", target]
-    return shlex.join(words)
+    spec = spec or _KINDS.sub(lambda match: match[1], result.target)
+    option = "--target" if spec == "local" or spec.startswith("ssh") else "--kernel"
+    return shlex.join([*words, option, spec.replace("ssh-", "ssh:", 1)])
 
 
 def _described(result: Result) -> str:

@@ -37,10 +37,14 @@ class Tested:
     loader: str = ""
     # False for a negative control: a kernel known not to have bpf_throw
     expects_throw: bool = True
+    # what to write after --kernel or --target, where the name does not say it
+    spec: str = ""
 
     def facts(self) -> str:
         """Release, accelerator, JIT and loader, those that are known."""
-        jit = f"JIT {self.jit}" if self.jit else ""
+        # values of net.core.bpf_jit_enable
+        words = {"0": "off", "1": "on", "2": "on (debug)"}
+        jit = f"JIT {words.get(self.jit, self.jit)}" if self.jit else ""
         known = [fact for fact in (self.release, self.accelerator, jit, self.loader) if fact]
         return ", ".join(known)
 

@@ -271,10 +271,16 @@ def test_long_evidence_is_cut_and_says_so():
 @pytest.mark.parametrize(
     ("target", "words"),
     [("vm-6.12", ["--kernel", "6.12"]), ("vm-deb:6.12*", ["--kernel", "deb:6.12*"]),
-     ("local", ["--target", "local"]), ("ssh:root@box", ["--target", "ssh:root@box"])],
+     ("local", ["--target", "local"]), ("ssh-box", ["--target", "ssh:box"])],
 )  # fmt: skip
 def test_replay(target, words):
     assert shlex.split(replay(row(target=target)))[-2:] == words
+
+
+def test_replay_of_an_image_names_the_image():
+    tested = outcomes.Tested("vm-6.12.0-rc1", spec="tree:/src/linux")
+    text = detail(row(target="vm-6.12.0-rc1"), RunHeader((tested,)))
+    assert text.endswith("--kernel tree:/src/linux")
 
 
 def test_document_is_valid():
