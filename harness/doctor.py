@@ -157,7 +157,7 @@ def _virtme() -> Iterator[Row]:
 
 
 def _virtme_configuration(file: Path = Path("/etc/virtme-ng.conf")) -> Iterator[Row]:
-    """The machine's file is read by virtme-run; a user's own is not (guests have a private HOME)."""
+    """The machine's file is read by virtme-run; a user's own is not (private HOME)."""
     name = "virtme-ng.conf"
     if not file.exists():
         yield Row(name, Status.OK, f"no {file}")
