@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,13 +19,15 @@ import harness
 from harness.errors import WorldError
 
 _MODULES = ("__init__", "errors", "hooks", "model", "series", "wire", "target/__init__")
-# pieces of pyroute2 that the agent's imports never reach; together half of its size
-_UNUSED = {
-    "ndb", "ipdb", "decoder", "nftables", "dhcp", "nslink", "plan9", "wirouting", "inotify",
-    "bsd", "__pycache__", "conntrack.py", "iwutil.py", "ipset.py", "wiset.py", "ipvs.py",
-    "devlink.py", "nl80211", "diag", "event", "nfnetlink", "taskstats", "ipq", "connector",
-    "windows.py", "darwin.py", "ipmock.py", "statsd.py", "minimal.py",
-}  # fmt: skip
+# prints the files of all pyroute2 modules that the agent's imports reach
+_REACHED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import harness.target.agent.links
+for name, module in sorted(sys.modules.items()):
+    if name.partition(".")[0] == "pyroute2":
+        print(module.__file__)
+"""
 _MAIN = "import sys\n\nfrom harness.target.agent.loop import main\n\nsys.exit(main())\n"
 # 2020-01-01: any fixed time that zip can say
 _STAMP = (2020, 1, 1, 0, 0, 0)
@@ -57,14 +60,25 @@ def _collect(tree: Path) -> None:
     spec = importlib.util.find_spec("pyroute2")
     if spec is None or spec.origin is None:
         raise WorldError("pyroute2 is not installed", fix="make run installs it into .venv")
-    root = Path(spec.origin).parent
-    for source in sorted(root.rglob("*.py")):
-        inside = source.relative_to(root)
-        if not _UNUSED.intersection(inside.parts):
-            _copy(source, tree / "pyroute2" / inside)
+    shutil.copytree(
+        Path(spec.origin).parent, tree / "pyroute2", ignore=shutil.ignore_patterns("__pycache__")
+    )
     # the real one imports all of pyroute2, 3 s under emulation; the agent names its modules
     (tree / "pyroute2/__init__.py").write_text("", encoding="utf-8")
     (tree / "__main__.py").write_text(_MAIN, encoding="utf-8")
+    _trim(tree)
+
+
+def _trim(tree: Path) -> None:
+    """Leave out what is never imported: zipimport reads the whole directory at every start."""
+    argv = [sys.executable, "-B", "-c", _REACHED, str(tree)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise WorldError("the agent's modules cannot be imported", evidence=done.stderr)
+    reached = {Path(line) for line in done.stdout.splitlines()}
+    for path in (tree / "pyroute2").rglob("*"):
+        if path.is_file() and path not in reached:
+            path.unlink()
 
 
 def _copy(source: Path, target: Path) -> None:

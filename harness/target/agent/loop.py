@@ -90,6 +90,15 @@ def _hello(agent: Agent, _request: Result) -> Result:
     return facts.hello()
 
 
+def _probe(agent: Agent, request: Result) -> Result:
+    from harness.target.agent import probe  # noqa: PLC0415  # imports more than a case needs
+
+    wanted = request.get("features")
+    if wanted is not None and not isinstance(wanted, list):
+        raise UsageError(f"$.features: expected a list, got {wanted!r}")
+    return probe.facts(agent.session, wanted)
+
+
 def _run(agent: Agent, request: Result) -> Result:
     case = wire.from_json(Case, request.get("case"), "$.case")
     path = request.get("object")
@@ -110,6 +119,7 @@ def _finish(agent: Agent, _: Result) -> Result:
 
 _OPERATIONS: dict[str, Operation] = {
     "hello": _hello,
+    "probe": _probe,
     "run": _run,
     "unload": _unload,
     "finish": _finish,

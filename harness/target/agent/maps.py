@@ -27,6 +27,8 @@ class Map:
     info: syscall.MapInfo
     initial: dict[bytes, bytes] = field(default_factory=dict)
     current: dict[bytes, bytes] = field(default_factory=dict)
+    # a program may have run since `current` was read
+    stale: bool = False
 
 
 def section_name(kernel_name: str, pin_name: str) -> str:
@@ -60,12 +62,16 @@ def open_map(fd: int, pin_name: str) -> Map | None:
 def read(entry: Map) -> dict[str, str]:
     """Content now: hex key -> hex value (CPU 0's)."""
     entry.current = _content(entry)
+    entry.stale = False
     size = entry.info.value_size
     return {key.hex(): value[:size].hex() for key, value in entry.current.items()}
 
 
 def reset(entry: Map) -> None:
-    """Put back what the map held after load; touches only what read() saw changed."""
+    """Put back what the map held after load, where it differs. It counts as stale from now on."""
+    if entry.stale:
+        read(entry)
+    entry.stale = True
     if entry.current == entry.initial:
         return
     for key in entry.current.keys() - entry.initial.keys():

@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, WorldError
 from harness.hooks import HOOKS
@@ -18,6 +19,9 @@ from harness.model import Case, Observation, Provenance, Verdict
 from harness.target.agent import companions, kmsg, leaks, loading, maps, testrun, tracing
 from harness.target.agent.loading import Loaded, Program
 from harness.target.agent.verifierlog import Refusal
+
+if TYPE_CHECKING:
+    from harness.target.agent.hooks import Hooks, Shot
 
 BPFFS = "/sys/fs/bpf"
 RUN = "/run/bpfthrow"
@@ -31,14 +35,16 @@ class Session:
         self._stack = ExitStack()
         self._loaded: Loaded | None = None
         self._loads = 0
-        self._hooks: object | None = None
+        self._hooks: Hooks | None = None
         self._stack.callback(os.close, _lock())
-        self._directory = _pin_directory()
-        self._stack.callback(_forget, self._directory)
+        # on bpffs, ours alone
+        self.directory = _pin_directory()
+        self._stack.callback(_forget, self.directory)
         self.log = kmsg.KernelLog()
         self._stack.callback(self.log.close)
         self._before = leaks.census()
-        self._with_object = self._before
+        # hooks of the loaded object on which both ways of attaching were held together
+        self._cross_checked: set[str] = set()
 
     def run(self, case: Case, path: str) -> Observation:
         """Run one case with the object at `path` on this machine."""
@@ -58,6 +64,8 @@ class Session:
         )
 
     def _run_loaded(self, case: Case, program: Program, path: str) -> Observation:
+        if HOOKS[case.hook].live:
+            self.hooks.prepare(case.hook)
         before = leaks.census()
         for entry in program.maps:
             maps.reset(entry)
@@ -75,7 +83,7 @@ class Session:
 
     def _feed(self, case: Case, program: Program) -> Observation:
         if HOOKS[case.hook].live:
-            raise UsageError(f"{case.id}: hook {case.hook!r} is not in this agent yet")
+            return self._feed_live(case, program)
         if not testrun.runnable(program.type):
             return Observation(
                 Verdict.UNSUPPORTED,
@@ -90,18 +98,60 @@ class Session:
             provenance=Provenance(attached_by="bpf(2)"),
         )
 
+    def _feed_live(self, case: Case, program: Program) -> Observation:
+        shots = self.hooks.run(case, program)
+        attached_by = self.hooks.attached_by(case.hook)
+        if self.hooks.has_second_way(case.hook) and case.hook not in self._cross_checked:
+            self._cross_checked.add(case.hook)
+            self._cross_check(case, program, shots)
+            attached_by += ", and by bpftool with the same result"
+        return Observation(
+            Verdict.RAN,
+            wire=tuple(shot.action.value for shot in shots),
+            data_out=shots[-1].frame,
+            provenance=Provenance(attached_by=attached_by),
+        )
+
+    def _cross_check(self, case: Case, program: Program, shots: "list[Shot]") -> None:
+        """Once per object and XDP mode: the same frames with bpftool's attachment."""
+        before = {entry.name: maps.read(entry) for entry in program.maps}
+        for entry in program.maps:
+            maps.reset(entry)
+        again = self.hooks.cross_check(case, program)
+        after = {entry.name: maps.read(entry) for entry in program.maps}
+        if (again, after) != (shots, before):
+            raise WorldError(
+                f"{case.id}: {case.hook} attached by bpftool behaves differently",
+                evidence=f"pyroute2: {shots} {before}\nbpftool: {again} {after}",
+            )
+
+    @property
+    def hooks(self) -> "Hooks":
+        """The live hooks, made on first use: pyroute2 takes its time to import."""
+        if self._hooks is None:
+            from harness.target.agent.hooks import Hooks  # noqa: PLC0415
+
+            before = leaks.census()
+            self._hooks = Hooks()
+            ours = leaks.census()
+            self._before = {k: self._before[k] | (ours[k] - before[k]) for k in ours}
+        return self._hooks
+
     def _object(self, path: str) -> Loaded:
         if self._loaded is None or self._loaded.path != path:
             self.unload()
             self._loads += 1
-            self._loaded = loading.load(path, f"{self._directory}/{self._loads}")
+            self._loaded = loading.load(path, f"{self.directory}/{self._loads}")
         return self._loaded
 
     def unload(self) -> None:
         """Take the loaded object out of the kernel."""
+        if self._hooks is not None:
+            self._hooks.detach()
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
+        self._cross_checked.clear()
 
     def finish(self) -> tuple[str, ...]:
         """Unload, and say what is left that was not there when the agent began."""
@@ -111,6 +161,8 @@ class Session:
     def close(self) -> None:
         """Unload and give back everything else."""
         self.unload()
+        if self._hooks is not None:
+            self._hooks.close()
         self._stack.close()
 
 

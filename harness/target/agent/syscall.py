@@ -24,6 +24,9 @@ PROG_NEXT_ID, MAP_NEXT_ID, PROG_BY_ID, MAP_BY_ID, OBJ_INFO = 11, 12, 13, 14, 15
 PROG_QUERY, RAW_TRACEPOINT_OPEN, LINK_CREATE, LINK_BY_ID = 16, 17, 28, 30
 LINK_NEXT_ID, ENABLE_STATS = 31, 32
 
+# flag of BPF_PROG_LOAD
+F_SLEEPABLE = 16
+
 # enum bpf_attach_type
 TCX_INGRESS, TCX_EGRESS = 46, 47
 
@@ -210,15 +213,15 @@ def run_once(
     return Run(retval, frame, ctx_in.raw if ctx_in is not None else b"")
 
 
-def prog_load(kind: int, insns: bytes, *, log_level: int = 1, attach_type: int = 0) -> int:
+def prog_load(kind: int, insns: bytes, *, flags: int = 0) -> int:
     """Load raw instructions; on refusal the OSError's filename holds the verifier log."""
     code = ctypes.create_string_buffer(insns, len(insns))
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(65536)
     attr = struct.pack(
         "=IIQQIIQII16sII",
-        kind, len(insns) // 8, _address(code), _address(licence), log_level, 65536,
-        _address(log), 0, 0, b"bpfthrow_probe", 0, attach_type,
+        kind, len(insns) // 8, _address(code), _address(licence), 1, 65536,
+        _address(log), 0, flags, b"bpfthrow_probe", 0, 0,
     )  # fmt: skip
     try:
         return call(PROG_LOAD, attr)[0]

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What this machine can do, found out by trying. Versions are never asked.
+
+A feature maps to "" where it is there, else to the reason in the kernel's own words where it
+gave some.
+"""
+
+import errno
+import gzip
+import os
+import platform
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError, WorldError
+from harness.target.agent import libbpf, session, syscall, testrun, verifierlog
+from harness.target.agent.session import Session
+
+_BTF = Path("/sys/kernel/btf/vmlinux")
+_KIND_FUNC = 12
+_LINKAGES = (0, 1, 2)
+# r0 = 0; exit
+_RETURN_0 = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+_CONFIG = (
+    "CONFIG_BPF_JIT", "CONFIG_BPF_SYSCALL", "CONFIG_DEBUG_INFO_BTF", "CONFIG_UNWINDER_ORC",
+    "CONFIG_NET_XGRESS", "CONFIG_NET_SCH_INGRESS", "CONFIG_NET_CLS_BPF", "CONFIG_VETH",
+    "CONFIG_FUNCTION_TRACER", "CONFIG_CGROUP_BPF", "CONFIG_KASAN", "CONFIG_PROVE_LOCKING",
+)  # fmt: skip
+# program types that need nothing but a test run: name -> (enum bpf_prog_type, input bytes)
+_TEST_RUNS = {
+    "test_run": (testrun.SCHED_CLS, 64),
+    "xdp": (testrun.XDP, 64),
+    "cgroup_skb": (testrun.CGROUP_SKB, 64),
+}
+
+
+def facts(state: Session, wanted: list[str] | None) -> dict[str, Any]:
+    """Facts of the machine; `features` are those in `wanted`, or all that can be probed."""
+    names = list(FEATURES) if wanted is None else wanted
+    return {
+        "release": os.uname().release,
+        "machine": platform.machine(),
+        "jit": session.jit(),
+        "config": _config(),
+        "kfuncs": {"bpf_throw": _has_function("bpf_throw")},
+        "features": {name: _probe(name, state) for name in names},
+    }
+
+
+def _probe(name: str, state: Session) -> str:
+    if name not in FEATURES:
+        raise UsageError(f"unknown feature {name!r}", fix=f"one of: {', '.join(FEATURES)}")
+    try:
+        return FEATURES[name](state)
+    except WorldError as error:
+        return f"{error.message} {error.evidence}".strip()
+    except OSError as error:
+        return f"{error.strerror or error}"
+
+
+# the kernel's BTF ------------------------------------------------------------------------
+
+
+def _has_function(name: str) -> bool:
+    """Whether vmlinux BTF has a FUNC `name`: by a search for its eight first bytes.
+
+    A scan of 100 000 types would take a second under emulation.
+    """
+    if not _BTF.is_file():
+        return False
+    raw = _BTF.read_bytes()
+    header, types, _, strings, size = struct.unpack_from("=IIIII", raw, 4)
+    at = raw.find(b"\0" + name.encode() + b"\0", header + strings, header + strings + size)
+    if at < 0:
+        return False
+    offset = at + 1 - header - strings
+    records = (struct.pack("=II", offset, _KIND_FUNC << 24 | link) for link in _LINKAGES)
+    return any(raw.find(record, header + types, header + strings) >= 0 for record in records)
+
+
+def _function_id(name: str) -> int:
+    """BTF id of a kernel function, by libbpf."""
+    so = libbpf.library().so
+    so.btf__load_vmlinux_btf.restype = libbpf.Handle
+    btf = libbpf.Handle(so.btf__load_vmlinux_btf())
+    if btf.value is None:
+        raise WorldError("libbpf cannot read the kernel's BTF", evidence=str(_BTF))
+    try:
+        return int(so.btf__find_by_name_kind(btf, name.encode(), _KIND_FUNC))
+    finally:
+        so.btf__free(btf)
+
+
+def _throw(_: Session) -> str:
+    """Load `bpf_throw(0)`: BTF, JIT, unwinder and kfunc set all have a say."""
+    if not _has_function("bpf_throw"):
+        return f"the kernel's BTF ({_BTF}) has no function bpf_throw"
+    code = struct.pack(
+        "=BBhiBBhi", 0xB7, 1, 0, 0, 0x85, 0x20, 0, _function_id("bpf_throw")
+    ) + _RETURN_0  # fmt: skip
+    return _refusal(testrun.SCHED_CLS, code)
+
+
+def _refusal(kind: int, code: bytes) -> str:
+    try:
+        os.close(syscall.prog_load(kind, code))
+    except OSError as error:
+        said = verifierlog.last_word(str(error.filename or ""))
+        name = errno.errorcode.get(error.errno or 0, str(error.errno))
+        return f"{said or 'the kernel refuses the program'} ({name})"
+    return ""
+
+
+# test runs, tracing ------------------------------------------------------------------------
+
+
+def _test_run(kind: int, size: int) -> Callable[[Session], str]:
+    def probe(_: Session) -> str:
+        fd = syscall.prog_load(kind, _RETURN_0)
+        try:
+            syscall.run_once(fd, bytes(size), None, room=size, repeat=1)
+        finally:
+            os.close(fd)
+        return ""
+
+    return probe
+
+
+def _syscall(_: Session) -> str:
+    fd = syscall.prog_load(testrun.SYSCALL, _RETURN_0, flags=syscall.F_SLEEPABLE)
+    try:
+        syscall.run_once(fd, None, None, room=0, repeat=0)
+    finally:
+        os.close(fd)
+    return ""
+
+
+def _raw_tp(_: Session) -> str:
+    fd = syscall.prog_load(testrun.RAW_TRACEPOINT, _RETURN_0)
+    try:
+        syscall.run_once(fd, None, None, room=0, repeat=0)
+    finally:
+        os.close(fd)
+    return ""
+
+
+# live hooks --------------------------------------------------------------------------------
+
+
+def _live(hook: str) -> Callable[[Session], str]:
+    kind = testrun.XDP if hook.startswith("xdp") else testrun.SCHED_CLS
+
+    def probe(state: Session) -> str:
+        fd = syscall.prog_load(kind, _RETURN_0)
+        try:
+            state.hooks.try_attach(fd, hook, f"{state.directory}/probe")
+        finally:
+            os.close(fd)
+        return ""
+
+    return probe
+
+
+FEATURES: dict[str, Callable[[Session], str]] = {
+    "throw": _throw,
+    **{name: _test_run(*how) for name, how in _TEST_RUNS.items()},
+    "syscall": _syscall,
+    "raw_tp": _raw_tp,
+    "xdp-generic": _live("xdp-generic"),
+    "xdp-native": _live("xdp-native"),
+    "clsact": _live("tc-ingress"),
+    "tcx": _live("tcx-ingress"),
+}
+
+
+def _config() -> dict[str, str]:
+    """Kernel options as far as the machine keeps them; empty in a guest of ours."""
+    for path in (Path("/proc/config.gz"), Path(f"/boot/config-{os.uname().release}")):
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            continue
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode(errors="replace")
+        lines = (line.partition("=") for line in text.splitlines())
+        return {name: value for name, _, value in lines if name in _CONFIG}
+    return {}
