@@ -8,7 +8,7 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.compare import compare, expectation_for, expected_verdict
-from harness.errors import MachineLostError
+from harness.errors import MachineLostError, WorldError
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.series import series_of
 from harness.sim import run_case
@@ -79,11 +79,14 @@ def run_cases(
         except MachineLostError as error:
             lost, last = error, None
             yield _lost(case, target.name, error)
+        except WorldError as error:
+            # an agent that fails over one case is no reason to give up the machine
+            last = _lost(case, target.name, error)
     if last is not None:
         yield _with_leaks(last, target)
 
 
-def _lost(case: Case, target: str, error: MachineLostError) -> Result:
+def _lost(case: Case, target: str, error: WorldError) -> Result:
     observed = Observation(
         Verdict.LOST,
         message=str(error),

@@ -17,11 +17,14 @@ serve() {
 	# Opening the port fails while the last connection's sshd still holds it.
 	while :; do
 		sshd -i -f /run/bpfthrow/sshd_config <> "$1" >&0 2>> /run/sshd.log
+		# 255 is the end of a connection; anything above 125 is a root image without a working sshd
+		case $? in 126 | 127) say "sshd: $($b tail -n 1 /run/sshd.log)" ;; esac
 		$b sleep 0.1
 	done
 }
 served=
 for port in /sys/class/virtio-ports/*; do
+	[ -e "$port/name" ] || continue
 	read -r name < "$port/name"
 	case $name in
 	bpfthrow.ssh*)
