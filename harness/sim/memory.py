@@ -128,7 +128,7 @@ class Memory:
         where = f"{what} of {size} bytes at 0x{address:x}"
         key, offset = address >> 32, address & _OFFSET
         region = self.regions.get(key)
-        if region is None and key + 1 in self.regions and offset > _OFFSET // 2:
+        if offset > _OFFSET // 2 and key + 1 in self.regions:  # below the next one's start
             region, offset = self.regions[key + 1], offset - _OFFSET - 1
         if region is not None:
             bounds = f"{region.name}, which has offsets {region.low}..{region.high}"

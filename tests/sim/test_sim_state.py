@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Maps, globals, contexts, packets, helpers, hooks: what a program reads and leaves behind."""
+
+import pytest
+
+from harness.model import Case, Expectation, Verdict
+from harness.sim import can_judge, run_case
+
+MAP = """
+struct {{ __uint(type, BPF_MAP_TYPE_{kind}); __uint(max_entries, 2);
+    __type(key, __u32); __type(value, __u64); }} m SEC(".maps");
+"""
+
+
+def tc(body, before="", section="tc", ctx="struct __sk_buff"):
+    return f'{before}\nSEC("{section}") int entry({ctx} *ctx) {{ {body} }}\n'
+
+
+def xdp(body, before=""):
+    return tc(body, before, "xdp", "struct xdp_md")
+
+
+UPDATE = "__u32 k = {key}; __u64 v = {value}; return bpf_map_update_elem(&m, &k, &v, {flags});"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "flags", "retval"),
+    [
+        ("HASH", 7, "BPF_ANY", 0),
+        ("HASH", 7, "BPF_NOEXIST", 0),
+        ("HASH", 7, "BPF_EXIST", -2),
+        ("HASH", 7, "7", -22),
+        ("ARRAY", 1, "BPF_ANY", 0),
+        ("ARRAY", 1, "BPF_NOEXIST", -17),
+        ("ARRAY", 2, "BPF_ANY", -7),
+        ("PERCPU_ARRAY", 1, "BPF_EXIST", 0),
+        ("LRU_HASH", 7, "BPF_ANY", 0),
+    ],
+)
+def test_update(run, kind, key, flags, retval):
+    seen = run(tc(UPDATE.format(key=key, value=9, flags=flags), MAP.format(kind=kind)))
+    assert seen.retval == retval & 0xFFFFFFFF
+    if retval == 0:
+        assert seen.maps["m"][key.to_bytes(4, "little").hex()] == "0900000000000000"
+
+
+def test_array_lists_all_keys_and_hash_only_what_is_there(run):
+    body = "__u32 k = 1; __u64 *v = bpf_map_lookup_elem(&m, &k); if (v) *v = 5; return !v;"
+    array, empty = (run(tc(body, MAP.format(kind=kind))) for kind in ("ARRAY", "HASH"))
+    assert array.maps["m"] == {"00000000": "0" * 16, "01000000": "05" + "0" * 14}
+    assert (empty.maps["m"], empty.retval) == ({}, 1)
+
+
+def test_full_hash_and_delete(run):
+    body = """
+    __u64 v = 1; __u32 k = 1; bpf_map_update_elem(&m, &k, &v, 0); k = 2;
+    bpf_map_update_elem(&m, &k, &v, 0); k = 3;
+    if (bpf_map_update_elem(&m, &k, &v, 0) != -7) return 1;
+    if (bpf_map_delete_elem(&m, &k) != -2) return 2;
+    k = 1; if (bpf_map_delete_elem(&m, &k)) return 3;
+    return 0;"""
+    seen = run(tc(body, MAP.format(kind="HASH")))
+    assert (seen.retval, list(seen.maps["m"])) == (0, ["02000000"])
+
+
+def test_value_is_bounded_by_itself(run):
+    body = "__u32 k = 0; __u64 *v = bpf_map_lookup_elem(&m, &k); return v ? v[1] : 0;"
+    assert "offset 8 of m[00000000]" in run(tc(body, MAP.format(kind="ARRAY"))).message
+
+
+def test_map_type_that_is_not_modelled_is_unsupported(run):
+    body = "__u32 k = 0; return !bpf_map_lookup_elem(&m, &k);"
+    seen = run(tc(body, MAP.format(kind="LPM_TRIE")))
+    assert seen.verdict == "unsupported"
+    assert "map type lpm_trie of map m" in seen.message
+
+
+def test_queue_and_stack(run):
+    queue = (
+        "struct { __uint(type, BPF_MAP_TYPE_%s); __uint(max_entries, 2); __type(value, __u32); }"
+        ' m SEC(".maps");'
+    )
+    body = """__u32 v = 1; bpf_map_push_elem(&m, &v, 0); v = 2; bpf_map_push_elem(&m, &v, 0);
+    if (bpf_map_push_elem(&m, &v, 0) != -7) return 100; bpf_map_pop_elem(&m, &v);
+    __u32 w = 0; bpf_map_peek_elem(&m, &w); return v * 10 + w;"""
+    assert run(tc(body, queue % "QUEUE")).retval == 12
+    assert run(tc(body, queue % "STACK")).retval == 21
+
+
+def test_for_each_map_elem(run):
+    before = MAP.format(kind="ARRAY") + (
+        "static long each(void *map, __u32 *k, __u64 *v, __u64 *sum) { *sum += *k + *v; return 0; }"
+    )
+    body = """__u32 k = 1; __u64 v = 40, sum = 0; bpf_map_update_elem(&m, &k, &v, 0);
+    long n = bpf_for_each_map_elem(&m, each, &sum, 0); return n * 1000 + sum;"""
+    assert run(tc(body, before)).retval == 2041
+
+
+def test_bpf_loop_stops_when_told(run):
+    before = "static long each(__u32 i, __u64 *sum) { *sum += i; return i == 3; }"
+    body = "__u64 sum = 0; long n = bpf_loop(10, each, &sum, 0); return n * 100 + sum;"
+    assert run(tc(body, before)).retval == 406
+
+
+def test_globals_keep_their_initial_values_and_writes(run):
+    before = "int zero; int five = 5; static volatile long away = -1; const volatile int ro = 8;"
+    before += ' int named SEC(".data.named") = 3;'
+    seen = run(tc("zero += ro; five++; named--; away--; return five;", before))
+    assert seen.retval == 6
+    assert seen.maps == {
+        ".bss": {"zero": "08000000"},
+        ".data": {"five": "06000000", "away": "feffffffffffffff"},
+        ".data.named": {"named": "02000000"},
+    }
+
+
+def test_read_only_globals_cannot_be_written(run):
+    seen = run(tc("*(volatile int *)&ro = 1; return 0;", "const volatile int ro = 8;"))
+    assert "read-only" in seen.message
+
+
+def test_skb_fields_of_test_run(run):
+    body = "return ctx->len * 65536 + bpf_ntohs(ctx->protocol);"
+    text = "#include <bpf/bpf_endian.h>\n" + tc(body)
+    assert run(text).retval == 64 * 65536 + 0x0800
+    assert run(tc("ctx->mark = 7; ctx->cb[2] = 1; return ctx->mark + ctx->cb[2];")).retval == 8
+
+
+@pytest.mark.parametrize(("field", "hook"), [("sk != 0", "test_run"), ("ifindex", "tc-ingress")])
+def test_skb_field_that_depends_on_the_machine_is_unsupported(run, field, hook):
+    seen = run(tc(f"return ctx->{field};"), hook=hook)
+    assert seen.verdict == "unsupported"
+    assert "__sk_buff." in seen.message
+
+
+BOUNDS = """
+void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+if (data + {size} > end) bpf_throw(XDP_DROP);
+return ((unsigned char *)data)[{size} - 1];
+"""
+
+
+@pytest.mark.parametrize(("size", "retval"), [(64, 49), (65, 1), (1, 0)])
+def test_packet_bounds(run, size, retval):
+    assert run(xdp(BOUNDS.format(size=size))).retval == retval
+
+
+def test_packet_access_without_a_check_faults(run):
+    seen = run(xdp("return ((unsigned char *)(long)ctx->data)[64];"))
+    assert "offset 320 of packet, which has offsets 256..320" in seen.message
+
+
+def test_packet_writes_come_out(run):
+    text = xdp(BOUNDS.format(size=12).replace("return", "((char *)data)[0] = 0x55; return"))
+    packet = bytes(64)
+    assert run(text, packet=packet).data_out == b"\x55" + packet[1:]
+
+
+def test_adjust_head_and_tail_move_the_frame(run):
+    text = xdp("bpf_xdp_adjust_head(ctx, 4); bpf_xdp_adjust_tail(ctx, -8); return XDP_PASS;")
+    packet = bytes(range(64))
+    assert run(text, packet=packet).data_out == packet[4:-8]
+
+
+def test_load_and_store_bytes(run):
+    body = """unsigned char b[4]; if (bpf_skb_load_bytes(ctx, 61, b, 4) != -14) return 1;
+    if (bpf_skb_load_bytes(ctx, 20, b, 4)) return 2; b[0]++;
+    return bpf_skb_store_bytes(ctx, 0, b, 4, 0);"""
+    packet = bytes(range(64))
+    seen = run(tc(body), packet=packet)
+    assert (seen.retval, seen.data_out) == (0, b"\x15\x15\x16\x17" + packet[4:])
+
+
+def test_cgroup_skb_starts_at_the_network_header(run):
+    text = tc("return *(char *)(long)ctx->data == 7;", section="cgroup_skb/egress")
+    text = text.replace("return", "if (ctx->data + 1 > ctx->data_end) return 0; return")
+    seen = run(text, packet=bytes(14) + b"\x07" + bytes(40))
+    assert (seen.retval, seen.data_out) == (1, bytes(14) + b"\x07" + bytes(40))
+
+
+def test_vlan_tag_is_out_of_the_frame_on_live_ingress_and_back_on_the_wire(run):
+    packet = bytes(12) + bytes.fromhex("81000005") + b"\x08\x00" + bytes(46)
+    text = tc("return ctx->vlan_present * 1000 + ctx->len;")
+    inline, live = run(text, packet=packet), run(text, packet=packet, hook="tc-ingress")
+    assert inline.retval == 64
+    assert live.retval == 1060
+    assert live.data_out == packet
+
+
+@pytest.mark.parametrize(
+    ("hook", "value", "wire", "leaves"),
+    [
+        ("xdp-native", "XDP_PASS", "pass", True),
+        ("xdp-native", "XDP_TX", "tx", True),
+        ("xdp-generic", "XDP_DROP", "drop", False),
+        ("xdp-generic", "77", "aborted", False),
+    ],
+)
+def test_live_hook_says_what_the_wire_shows(run, hook, value, wire, leaves):
+    seen = run(xdp(f"bpf_throw({value}); return 0;"), hook=hook, repeat=2)
+    assert seen.wire == (wire, wire)
+    assert (seen.data_out is not None) is leaves
+
+
+def test_syscall_context_is_memory(run):
+    text = (
+        "struct args { long a; int b; };\n"
+        'SEC("syscall") int entry(struct args *ctx) { bpf_throw(ctx->a + ctx->b); return 0; }'
+    )
+    assert run(text, ctx=(40).to_bytes(8, "little") + (2).to_bytes(4, "little")).retval == 42
+    assert "out of bounds" in run(text, ctx=bytes(8)).message
+
+
+def test_iterator(run):
+    text = """
+    struct bpf_iter_num { __u64 opaque; } __attribute__((aligned(8)));
+    extern int bpf_iter_num_new(struct bpf_iter_num *, int, int) __weak __ksym;
+    extern int *bpf_iter_num_next(struct bpf_iter_num *) __weak __ksym;
+    extern void bpf_iter_num_destroy(struct bpf_iter_num *) __weak __ksym;
+    SEC("tc") int entry(struct __sk_buff *ctx) { struct bpf_iter_num it; int *v, sum = 0;
+      bpf_iter_num_new(&it, 2, 6); while ((v = bpf_iter_num_next(&it))) sum = sum * 10 + *v;
+      bpf_iter_num_destroy(&it); bpf_throw(sum); return 0; }"""
+    assert run(text).retval == 2345
+
+
+@pytest.mark.parametrize("section", ["fentry/x", "kprobe/x", "tp/x/y", "nonsense"])
+def test_type_without_test_run_is_unsupported(run, section):
+    seen = run(f'SEC("{section}") int entry(void *ctx) {{ return 0; }}')
+    assert seen.verdict == "unsupported"
+
+
+def test_frame_too_short_for_the_kernel_is_unsupported(run):
+    assert run(tc("return 0;"), packet=bytes(13)).verdict == "unsupported"
+
+
+def test_two_machines_share_nothing(case_of):
+    case = case_of(tc("return ++n;", "int n;"))
+    assert [run_case(case, "6.12").retval for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("expectation", "judges"),
+    [
+        (Expectation(), True),
+        (Expectation(Verdict.RAN, 5), True),
+        (Expectation(Verdict.REJECTED, messages=("x",)), False),
+        (Expectation(errno=22), False),
+    ],
+)
+def test_expected_rejections_are_not_judged(expectation, judges):
+    case = Case("a", "o", "p", "tc", "test_run", expectation=expectation)
+    assert can_judge(case) is judges
+    other = Case("a", "o", "p", "tc", "test_run", per_series=(("7.3", expectation),))
+    assert can_judge(other, "7.3") is judges
+    assert can_judge(other, "6.12")
