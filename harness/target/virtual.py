@@ -12,6 +12,8 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
+import paramiko
+
 from harness import accel, kernels
 from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
@@ -110,6 +112,13 @@ class VirtualTarget:
             guest.keeper.stdin.close()
         elif guest is not None:
             guest.disconnect()
+
+    @property
+    def transport(self) -> paramiko.Transport:
+        """The guest's ssh transport, for whoever wants to do something by hand."""
+        transport = self._ready()[1].transport
+        assert transport is not None
+        return transport
 
     def close(self) -> None:
         """End the guest, or leave it warm as it was found or asked for."""

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""`bpfthrow bench`: how fast the main job is, as ratios measured side by side in one run.
+
+Prints a table and writes JSON. Never asserts: a machine may be busy. Three questions: how long from
+`make run` to the first verdict, against a plain boot of the same kernel; what a case costs, against
+bpftool by hand over ssh; how long the whole suite takes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+
+from harness import accel, config, kernels, suite, tools
+from harness.errors import Exit, UsageError, WorldError
+from harness.model import Case
+from harness.target import channel, virtual, vm
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_ROUNDS = 3
+_FIRST_CASE = ("progs/throw/main.bpf.c", "-k", "throw/main/always", "--hook", "test_run")
+_EPILOG = """\
+examples:
+  make bench                                   all of it on 6.12
+  bpfthrow bench --only case --kernel 7.3 --json bench.json
+
+Run it on an idle machine and read the ratios; the seconds are this machine's.
+"""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    """Add the verb to the command line's tree."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure boot, cases and the whole suite",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=list(_PARTS), action="append", help="just this part")
+    config.add_arguments(parser, ["kernel", "accelerator", "json"])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print the table, write the JSON."""
+    settings = config.resolve(arguments)
+    kernel = kernels.resolve(settings.kernel[0] if settings.kernel else "default")
+    parts = arguments.only or list(_PARTS)
+    measured = {part: _PARTS[part](kernel, settings) for part in parts}
+    document = {"schema": 1, "kernel": kernel.release, "cpus": os.cpu_count(), **measured}
+    _print(document, parts)
+    target = settings.json or CHECKOUT / "build" / "bench.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(document, indent=1) + "\n")
+    print(f"written: {os.path.relpath(target)}")
+    return Exit.OK
+
+
+def _boot(kernel: kernels.Kernel, settings: config.Settings) -> dict[str, Any]:
+    qemu, busybox = Path(tools.need("qemu-system-x86_64")), Path(tools.need("busybox"))
+    chosen = virtual.machine_for(kernel, settings).accelerator
+    plain, first = [], []
+    # alternating, so that a busy moment meets both
+    for _ in range(_ROUNDS):
+        tried = accel.boot(qemu, chosen, kernel.image, busybox, 120.0)
+        if tried.failure:
+            raise WorldError(f"the plain boot failed: {tried.failure}", evidence=tried.console)
+        plain.append(tried.seconds)
+        first.append(_first_verdict(kernel))
+    return {
+        "accelerator": chosen,
+        "plain_boot_s": plain,
+        "first_verdict_s": first,
+        "ratio": statistics.median(first) / statistics.median(plain),
+        "wanted": "ratio <= 2",
+    }
+
+
+def _first_verdict(kernel: kernels.Kernel) -> float:
+    if not (CHECKOUT / "Makefile").is_file():
+        raise UsageError("the boot is measured from `make run`: run it in a checkout")
+    arguments = f"ARGS={' '.join(_FIRST_CASE)}"
+    began = time.monotonic()
+    with subprocess.Popen(
+        ["make", "run", f"KERNELS={kernel.name}", arguments],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        seconds, seen = 0.0, []
+        for line in process.stderr:
+            seen.append(line)
+            if _FIRST_CASE[2] in line and not line.startswith("#"):
+                seconds = seconds or time.monotonic() - began
+    if process.returncode or not seconds:
+        raise WorldError("make run failed", evidence="".join(seen))
+    return seconds
+
+
+def _case(kernel: kernels.Kernel, settings: config.Settings) -> dict[str, Any]:
+    cases = [case for case in suite.collect() if case.hook == "test_run" and not case.companions]
+    target = virtual.VirtualTarget(kernel, virtual.machine_for(kernel, settings), settings)
+    try:
+        release = target.facts.release
+        began = time.monotonic()
+        verdicts = [target.run(case) for case in cases]
+        ours_s = (time.monotonic() - began) / len(cases)
+        ran = [case for case, seen in zip(cases, verdicts, strict=True) if seen.retvals]
+        loaded = ran[-1]
+        again_s = statistics.median(_timed(lambda: target.run(loaded)) for _ in range(50))
+        by_hand = [_by_hand(target.transport, case) for case in ran[:: max(1, len(ran) // 15)]]
+    finally:
+        target.close()
+    by_hand_s = statistics.median(by_hand)
+    return {
+        "release": release,
+        "cases": len(cases),
+        "case_s": ours_s,
+        "case_of_loaded_object_s": again_s,
+        "bpftool_by_hand_s": by_hand_s,
+        "ratio": ours_s / by_hand_s,
+        "ratio_of_loaded_object": again_s / by_hand_s,
+        "cases_per_second": 1 / ours_s,
+        "wanted": "ratio <= 0.1",
+    }
+
+
+def _by_hand(transport: paramiko.Transport, case: Case) -> float:
+    """Seconds for `bpftool prog load` and `bpftool prog run`, an ssh exec each."""
+    place, pin = "/run/bench.bpf.o", "/sys/fs/bpf/bench"
+    files: dict[str, Path | bytes] = {place: Path(case.object)}
+    files["/run/bench.in"] = case.input.packet or case.input.ctx or bytes(64)
+    channel.push(transport, files)
+    data = "ctx_in" if case.input.ctx is not None else "data_in"
+    try:
+        return _timed(
+            lambda: (
+                _execute(transport, f"/usr/sbin/bpftool prog loadall {place} {pin}"),
+                _execute(
+                    transport,
+                    f"/usr/sbin/bpftool prog run pinned {pin}/{case.program} {data} /run/bench.in",
+                ),
+            )
+        )
+    finally:
+        _execute(transport, f"/usr/bin/busybox rm -rf {pin}")
+
+
+def _execute(transport: paramiko.Transport, command: str) -> None:
+    session = transport.open_session()
+    session.exec_command(command)
+    said = session.makefile("rb").read() + session.makefile_stderr("rb").read()
+    if session.recv_exit_status():
+        raise WorldError(f"{command} failed", evidence=said.decode(errors="replace"))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _suite(kernel: kernels.Kernel, settings: config.Settings) -> dict[str, Any]:
+    report = CHECKOUT / "build" / "bench-suite.json"
+    report.parent.mkdir(exist_ok=True)
+    argv = [sys.executable, "-m", "harness.cli", "run", "--quiet", "--kernel", kernel.name]
+    argv += ["--accelerator", settings.accelerator, "--json", str(report)]
+    began = time.monotonic()
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    seconds = time.monotonic() - began
+    if not report.exists():
+        raise WorldError("the suite did not run", evidence=done.stdout + done.stderr)
+    summary = json.loads(report.read_text())["summary"]
+    return {"seconds": seconds, "exit_code": done.returncode, **summary, "wanted": "seconds < 90"}
+
+
+_PARTS: dict[str, Callable[[kernels.Kernel, config.Settings], dict[str, Any]]] = {
+    "boot": _boot,
+    "case": _case,
+    "suite": _suite,
+}
+
+
+def _print(document: dict[str, Any], parts: list[str]) -> None:
+    print(f"kernel {document['kernel']}, {document['cpus']} cores")
+    for part in parts:
+        print(f"\n{part}")
+        for name, value in document[part].items():
+            print(f"  {name:26} {_text(value)}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "  ".join(_text(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
