@@ -133,11 +133,16 @@ def read_object(path: str | os.PathLike[str]) -> Object:
             f"{raw.path}: no type information (BTF)", fix="compile with -g (and -O2 -target bpf)"
         )
     try:
-        types = btf_format.parse(by_name[".BTF"].data)
-        ext_section = by_name.get(".BTF.ext")
-        ext = btf_format.parse_ext(ext_section.data, types) if ext_section else Ext()
+        return _object(raw, by_name)
     except ObjectError as error:
+        if raw.path in error.message:
+            raise
         raise ObjectError(f"{raw.path}: {error.message}", fix=error.fix) from error
+
+
+def _object(raw: RawElf, by_name: dict[str, rawelf.Section]) -> Object:
+    types = btf_format.parse(by_name[".BTF"].data)
+    ext_section = by_name.get(".BTF.ext")
     functions = _functions(raw, types)
     return Object(
         path=raw.path,
@@ -148,7 +153,7 @@ def read_object(path: str | os.PathLike[str]) -> Object:
         externs=_externs(raw, types),
         license=_license(by_name),
         btf=types,
-        ext=ext,
+        ext=btf_format.parse_ext(ext_section.data, types) if ext_section else Ext(),
         text={s.name: s.data for s in raw.sections if s.executable and s.data},
         relocations={s.name: raw.relocations.get(s.index, ()) for s in raw.sections},
         section_names=tuple(s.name for s in raw.sections),

@@ -15,7 +15,7 @@ from harness.bpf.btf import Line
 from harness.bpf.btf import Relocation as CoreRelocation
 from harness.bpf.elf import INSN_BYTES, Function, Object
 from harness.bpf.isa import Insn
-from harness.bpf.rawelf import Relocation
+from harness.bpf.rawelf import Relocation, Symbol
 from harness.errors import ObjectError
 
 _R_64_64 = 1
@@ -175,7 +175,7 @@ def _resolve_call(draft: _Draft, function: Function, pc: int, relocation: Reloca
         draft.refs[pc] = Ref(RefKind.KFUNC, symbol.name, weak=weak)
         return
     offset = symbol.offset + (insn.imm + 1) * INSN_BYTES
-    _call(draft, function, pc, (draft.obj.section_names[symbol.section], offset))
+    _call(draft, function, pc, (_section_of(draft, function, symbol), offset))
 
 
 def _resolve_address(draft: _Draft, function: Function, pc: int, relocation: Relocation) -> None:
@@ -184,7 +184,7 @@ def _resolve_address(draft: _Draft, function: Function, pc: int, relocation: Rel
         weak = symbol.binding == "STB_WEAK"
         draft.refs[pc] = Ref(RefKind.EXTERN, symbol.name, weak=weak)
         return
-    section = draft.obj.section_names[symbol.section]
+    section = _section_of(draft, function, symbol)
     if section == ".maps":
         draft.refs[pc] = Ref(RefKind.MAP, symbol.name)
         draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_MAP_FD)
@@ -200,6 +200,13 @@ def _resolve_address(draft: _Draft, function: Function, pc: int, relocation: Rel
             f"{_where(draft, function)}: instruction {pc} refers to section {section!r}, "
             "which libbpf does not load"
         )
+
+
+def _section_of(draft: _Draft, function: Function, symbol: Symbol) -> str:
+    names = draft.obj.section_names
+    if not 0 <= symbol.section < len(names):
+        raise ObjectError(f"{_where(draft, function)}: symbol {symbol.name!r} is in no section")
+    return names[symbol.section]
 
 
 def _call(draft: _Draft, function: Function, pc: int, target: tuple[str, int]) -> None:

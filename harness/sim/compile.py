@@ -27,12 +27,37 @@ EXIT = -1
 
 
 def compile_program(machine: "Machine", program: Program) -> list[Step]:
-    """One step per instruction slot of `program`."""
+    """One step per instruction slot of `program`. Raises Fault for code that leaves a function."""
+    _check_structure(program)
     steps: list[Step] = []
     for pc, insn in enumerate(program.insns):
         make = _MAKERS[insn.cls]
         steps.append(make(machine, program, pc, insn))
     return steps
+
+
+_ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32})
+
+
+def _check_structure(program: Program) -> None:
+    """check_subprogs() of the verifier, in its words: what the steps rely on."""
+    for function in program.functions:
+        for pc in range(function.start, function.end):
+            insn = program.insns[pc]
+            if insn.dst > 10 or insn.src > 10:
+                raise Fault(f"R{max(insn.dst, insn.src)} is invalid; instruction {pc}")
+            target = _target(pc, insn)
+            if target is not None and not function.start <= target < function.end:
+                raise Fault(f"jump out of range from insn {pc} to {target}")
+        if program.insns[function.end - 1].code not in _ENDS:
+            raise Fault(f"last insn is not an exit or jmp; function {function.name}")
+
+
+def _target(pc: int, insn: Insn) -> int | None:
+    """Where a jump goes, None for other instructions."""
+    if insn.cls not in (Class.JMP, Class.JMP32) or insn.code in (isa.EXIT, isa.CALL):
+        return None
+    return pc + 1 + (insn.imm if insn.code == isa.JA32 else insn.off)
 
 
 def registers_read(insn: Insn) -> tuple[int, ...]:
@@ -168,8 +193,7 @@ def _jump(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
     if insn.code == isa.CALL:
         return _call(machine, program, pc, insn)
     if insn.code in (isa.JA, isa.JA32):
-        target = pc + 1 + (insn.imm if insn.code == isa.JA32 else insn.off)
-        return _goto(machine, target, pc)
+        return _goto(machine, _target(pc, insn) or 0, pc)
     if insn.code == isa.MAY_GOTO:
         return _may_goto(machine, pc)
     name = isa.JUMP_OPS.get(insn.op)

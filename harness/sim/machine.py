@@ -227,10 +227,6 @@ class Machine:
             if not empty:
                 raise
             raise Fault(self._located(program, pc, f"R{empty[0]} is not initialised")) from error
-        except IndexError as error:
-            if 0 <= pc < len(code):
-                raise
-            raise Fault(f"jump out of the program, to instruction {pc}") from error
         except (Fault, Unsupported) as error:
             if not getattr(error, "located", False):
                 error.args = (self._located(program, pc, str(error)),)

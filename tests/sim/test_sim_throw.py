@@ -197,7 +197,8 @@ def test_freplace_inside_an_exception_callback_goes_on(run):
 
 TRACING = (
     "__u64 before, after;\n"
-    'SEC("?fentry/entry") int on_entry(unsigned long long *a) { before++; bpf_throw(0); return 0; }\n'
+    'SEC("?fentry/entry") int on_entry(unsigned long long *a) { before++; bpf_throw(0);'
+    " return 0; }\n"
     'SEC("?fexit/entry") int on_exit(unsigned long long *a) { after = a[1]; bpf_throw(0);'
     " return 0; }\n"
 )
