@@ -144,13 +144,31 @@ def _check_libraries(tree: Path) -> None:
         if program.endswith("busybox"):
             (tree / program).stat()  # static: it has no list
             continue
-        listed = _guest_run(tree, ["--list", program])
-        lost = [line.split()[0] for line in listed.splitlines() if line.endswith("not found")]
-        if lost:
-            raise UsageError(
-                f"the guest's {program} lacks {', '.join(lost)}",
-                fix="take the library's package out of `without` in vm/root.toml",
-            )
+        _complain(program, missing_libraries(_guest_run(tree, ["--list", program]), tree))
+
+
+def missing_libraries(listed: str, tree: Path) -> list[str]:
+    """Libraries that a loader's --list does not find, or finds only on the build machine."""
+    lines = [line.split() for line in listed.splitlines() if "=>" in line]
+    return [words[0] for words in lines if not words[2].startswith(f"{tree}/")]
+
+
+def _complain(program: str, lost: list[str]) -> None:
+    if lost:
+        raise UsageError(
+            f"the guest's {program} lacks {', '.join(lost)}",
+            fix="take the library's package out of `without` in vm/root.toml",
+        )
+
+
+# The loader falls back on the build machine's libraries, which the guest will not have.
+_IMPORTS = """
+import {names}
+for line in open("/proc/self/maps"):
+    path = line.split(maxsplit=5)[5:]
+    if path and ".so" in path[0]:
+        print(path[0].strip())
+"""
 
 
 def _python(tree: Path, *arguments: str) -> str:
@@ -166,7 +184,9 @@ def _compile_python(tree: Path) -> str:
         *("-m", "compileall", "-q", "-x", "lib2to3|test_", "-s", str(tree), "-p", "/"),
         *("--invalidation-mode", "unchecked-hash", str(library)),
     )
-    _python(tree, "-c", f"import {', '.join(recipe_list('python_imports'))}")
+    names = recipe_list("python_imports")
+    mapped = set(_python(tree, "-c", _IMPORTS.format(names=", ".join(names))).splitlines())
+    _complain("Python", sorted(path for path in mapped if not path.startswith(f"{tree}/")))
     return _python(tree, "-c", "import platform; print(platform.python_version())").strip()
 
 
