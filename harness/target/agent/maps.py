@@ -52,8 +52,7 @@ def open_map(fd: int, pin_name: str) -> Map | None:
     info = syscall.map_info(fd)
     name = section_name(info.name, pin_name)
     if info.type not in _READABLE or name.startswith(_LEFT_OUT):
-        os.close(fd)
-        return None
+        return None  # the descriptor stays open: a companion may want to share the map
     entry = Map(name, fd, info)
     entry.initial = entry.current = _content(entry)
     return entry
