@@ -132,7 +132,9 @@ def hooks_of_section(section: str) -> tuple[str, ...]:
 
 def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
     kind = program.section.removeprefix("?").partition("/")[0]
-    if kind.removesuffix(".s") in _COMPANIONS:
+    if kind == "freplace" or (
+        program.section[:1] == "?" and kind.removesuffix(".s") in _COMPANIONS
+    ):
         fix = "tag it __target and name it in another program's __with(...)"
         raise ObjectError(f"{where}: {kind} programs do not run by themselves", fix=fix)
     allowed = (*hooks_of_section(program.section), "load")

@@ -39,31 +39,37 @@ __hook("test_run")
 __global_is(sum, 253)
 int eight_frames(struct __sk_buff *skb)
 {
-	return level1(0);
+	volatile __u64 slots[8];
+
+	for (int i = 0; i < 8; i++)
+		slots[i] = i;
+	return level1(slots[0]) + slots[7];
 }
 
 /* Both ends of all the stack that one function may have. */
-static __always_inline __u64 use(volatile __u64 *slots, __u64 x)
+static __always_inline __u64 use(__u64 *slots, __u64 x)
 {
 	slots[0] = x;
-	slots[63] = x + 63;
-	return slots[0] + slots[63];
+	slots[62] = x + 62;
+	/* Or clang would give up what lies between. */
+	asm volatile("" ::"r"(slots) : "memory");
+	return slots[0] + slots[62];
 }
 
 int large_callback(__u64 cookie)
 {
-	volatile __u64 slots[64];
+	__u64 slots[63];
 
 	return use(slots, cookie);
 }
 
 SEC("tc") __success
-__retval(197)
+__retval(194)
 __hook("test_run")
 __exception_cb(large_callback)
 int large_main(struct __sk_buff *skb)
 {
-	volatile __u64 slots[64];
+	__u64 slots[63];
 
 	bpf_throw(use(slots, 2));
 	return 0;

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The exception callback must be a global function. */
+#include "exceptions.h"
+
+static __noinline __attribute__((used)) int callback(__u64 cookie)
+{
+	return cookie + 1;
+}
+
+SEC("tc") __failure
+__exception_cb(callback)
+int refused(struct __sk_buff *skb)
+{
+	bpf_throw(1);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

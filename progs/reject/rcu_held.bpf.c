@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A throw in main may not leave a read-side critical section of RCU. */
+#include "exceptions.h"
+
+extern void bpf_rcu_read_lock(void) __ksym;
+extern void bpf_rcu_read_unlock(void) __ksym;
+
+SEC("tc") __failure
+__errno(22)
+__msg("{{bpf_rcu_read_unlock is missing|cannot be used inside bpf_rcu_read_lock-ed region}}")
+int refused(struct __sk_buff *skb)
+{
+	bpf_rcu_read_lock();
+	bpf_throw(1);
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
