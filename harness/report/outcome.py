@@ -129,6 +129,8 @@ def value(observation: Observation, hook: str) -> str:
         return observation.verdict.upper()
     if observation.verdict is not Verdict.RAN:
         return str(observation.verdict)
+    if hook == "load":
+        return "loaded"
     if HOOKS[hook].live and observation.wire:
         return _compact(observation.wire)
     return _compact([_short(number) for number in observation.retvals]) or "ran"

@@ -223,6 +223,14 @@ def test_splats_fail_whatever_the_verdict(verdict):
     assert ("splats[0]", "none", "WARNING: x", ("kernel log", "kernel")) in found
 
 
+def test_on_load_only_the_verdict_counts():
+    simulated = Observation(Verdict.RAN, maps={"hits": {"00": "00"}})
+    assert differ(None, simulated, Observation(Verdict.RAN), hook="load") == []
+    assert differ(None, None, REJECTED, hook="load")
+    refused = Observation(Verdict.REJECTED, message="not allowed")
+    assert differ(None, refused, Observation(Verdict.RAN), hook="load")
+
+
 def test_leaks():
     found = differ(observed=replace(RAN, leaks=("prog 17 'main'",)))
     assert found == [("leaks[0]", "none", "prog 17 'main'", ("invariant", "kernel"))]

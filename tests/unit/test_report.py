@@ -207,6 +207,10 @@ def test_cells(retvals, cell):
     assert f"ok {cell}\n" in render([row(replace(RAN, retvals=retvals))], HEADER)
 
 
+def test_loaded_is_not_called_ran():
+    assert "ok loaded" in render([row(replace(RAN, retvals=()), hook="load")], HEADER)
+
+
 def test_colour_only_repeats_the_mark():
     plain = render(ALL, HEADER, Style(colour=False))
     coloured = render(ALL, HEADER, Style(colour=True))
