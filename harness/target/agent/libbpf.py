@@ -150,6 +150,11 @@ def map_pointers(handle: Handle) -> dict[str, ctypes.c_void_p]:
     return found
 
 
+def pin_name(name: str) -> str:
+    """What libbpf calls the pin of a map or program: bpffs allows no dots."""
+    return name.replace(".", "_")
+
+
 def select(handle: Handle, wanted: set[str]) -> None:
     """Load only the programs named in `wanted`."""
     so = library().so
@@ -187,10 +192,10 @@ def map_fds(handle: Handle) -> dict[str, int]:
 
 
 def reuse_maps(handle: Handle, fds: dict[str, int]) -> None:
-    """Make an opened object use the maps of another load of the same object."""
+    """Make an opened object use the maps of another load of the same object, by pin name."""
     so = library().so
     for name, at in map_pointers(handle).items():
-        if name in fds and so.bpf_map__reuse_fd(at, fds[name]):
+        if so.bpf_map__reuse_fd(at, fds.get(pin_name(name), -1)):
             raise WorldError(f"libbpf cannot reuse map {name!r}", evidence=library().log())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.errors import UsageError, WorldError
 from harness.target.agent import libbpf, maps, spawn, syscall, verifierlog
+from harness.target.agent.libbpf import pin_name
 from harness.target.agent.verifierlog import Refusal
 
 _SLOT = re.compile(r"failed to initialize slot \[\d+\] to prog '([^']+)'")
@@ -30,7 +31,7 @@ class Program:
     loader: str
     # maps loaded together with it; readable ones only
     maps: tuple[maps.Map, ...]
-    # every map of the same load, by kernel name: what a companion shares
+    # every map of the same load, by pin name: what a companion shares
     map_fds: dict[str, int] = field(default_factory=dict)
 
 
@@ -88,19 +89,34 @@ def _names(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _load_all(loaded: Loaded, automatic: tuple[str, ...]) -> None:
+    if len(automatic) < len(loaded.names):
+        # bpftool loadall then loads, but fails to pin what was not to be loaded (7.5, 7.7)
+        refusal = _load_by_libbpf(loaded, set(automatic), automatic)
+        if refusal is not None and len(automatic) == 1:
+            loaded.programs[automatic[0]] = refusal
+        return
     pins = f"{loaded.directory}/all"
     done = spawn.bpftool("prog", "loadall", loaded.path, pins, "pinmaps", f"{pins}/maps")
+    log = done.stderr + done.stdout
     if done.status == 0:
         _adopt(loaded, pins)
-        return
-    log = done.stderr + done.stdout
-    if len(automatic) != 1:
-        if automatic:
-            return  # one by one, so that the refused one does not hide the others
+    elif not loaded.names:
         _refuse_unopened(loaded, log)
-    name = automatic[0]
+    elif len(automatic) == 1:
+        loaded.programs[automatic[0]] = _refused_by_bpftool(loaded, automatic[0], log)
+    # else one by one, so that the refused one does not hide the others
+
+
+def _refused_by_bpftool(loaded: Loaded, name: str, log: str) -> Program | Refusal:
     message = verifierlog.useful_line(log, name)
-    loaded.programs[name] = Refusal(message, verifierlog.load_errno(log), log, spawn.loader())
+    code = verifierlog.load_errno(log)
+    if code is None:
+        # libbpf itself refused; bpftool does not print what it returned
+        again = _load_alone(loaded, name)
+        if isinstance(again, Program):
+            return again
+        code = again.errno
+    return Refusal(message, code, log, spawn.loader())
 
 
 def _refuse_unopened(loaded: Loaded, log: str) -> None:
@@ -139,20 +155,18 @@ def _take_maps(
     found: list[maps.Map] = []
     for name, fd in opened.items():
         loaded.stack.callback(os.close, fd)
-        entry = maps.open_map(fd, name.replace(".", "_"))
+        entry = maps.open_map(fd, pin_name(name))
         if entry is not None:
             found.append(entry)
-    return tuple(found), {syscall.map_info(fd).name: fd for fd in opened.values()}
+    return tuple(found), {pin_name(name): fd for name, fd in opened.items()}
 
 
 def _load_alone(loaded: Loaded, name: str) -> Program | Refusal:
     wanted = {name}
     while True:
-        with libbpf.opened(loaded.path) as handle:
-            libbpf.select(handle, wanted)
-            refusal = libbpf.load(handle, name)
-            if refusal is None:
-                return _keep(loaded, handle, name)
+        refusal = _load_by_libbpf(loaded, wanted, (name,))
+        if refusal is None:
+            return loaded.programs[name]
         # a prog array of the object wants more programs in its slots
         more = set(_SLOT.findall(refusal.log)) - wanted
         if not more:
@@ -160,23 +174,33 @@ def _load_alone(loaded: Loaded, name: str) -> Program | Refusal:
         wanted |= more
 
 
-def _keep(loaded: Loaded, handle: libbpf.Handle, name: str) -> Program:
-    """Hold on to program and maps beyond the life of libbpf's object."""
-    member = next(m for m in libbpf.members(handle) if m.name == name)
-    fds = libbpf.map_fds(handle)
-    directory = f"{loaded.directory}/{name}"
-    Path(f"{directory}/maps").mkdir(parents=True)
-    found, shared = _take_maps(loaded, fds)
-    fd = libbpf.program_fd(member)
-    loaded.stack.callback(os.close, fd)
-    # pinned: a prog array lives as long as some user reference does, and bpftool wants a path
-    for index, each in enumerate(fds.values()):
-        syscall.obj_pin(each, f"{directory}/maps/{index}")
-    pin = f"{directory}/{name}"
-    syscall.obj_pin(fd, pin)
-    info = syscall.prog_info(fd)
-    loader = libbpf.library().loader
-    return Program(name, fd, info.type, info.id, pin, loader, found, shared)
+def _load_by_libbpf(loaded: Loaded, wanted: set[str], keep: tuple[str, ...]) -> Refusal | None:
+    """Load `wanted` together and hold on to `keep` and the maps beyond libbpf's object."""
+    with libbpf.opened(loaded.path) as handle:
+        libbpf.select(handle, wanted)
+        refusal = libbpf.load(handle, keep[0])
+        if refusal is not None:
+            return refusal
+        directory = f"{loaded.directory}/{keep[0]}"
+        fds = libbpf.map_fds(handle)
+        found, shared = _take_maps(loaded, fds)
+        # pinned: a prog array lives as long as some user reference does
+        Path(f"{directory}/maps").mkdir(parents=True)
+        for name, fd in shared.items():
+            syscall.obj_pin(fd, f"{directory}/maps/{name}")
+        members = {member.name: member for member in libbpf.members(handle)}
+        for name in keep:
+            fd = libbpf.program_fd(members[name])
+            loaded.stack.callback(os.close, fd)
+            # bpftool net attach wants a path
+            pin = f"{directory}/{name}"
+            syscall.obj_pin(fd, pin)
+            info = syscall.prog_info(fd)
+            loader = libbpf.library().loader
+            loaded.programs[name] = Program(
+                name, fd, info.type, info.id, pin, loader, found, shared
+            )
+    return None
 
 
 def remove_tree(directory: str) -> None:

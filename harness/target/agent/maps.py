@@ -5,7 +5,6 @@ Global data sections go by their section name (".bss") with the whole section un
 host decodes the variables. Only CPU 0's value of a per-CPU map is reported; all are restored.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def section_name(kernel_name: str, pin_name: str) -> str:
 
 
 def open_map(fd: int, pin_name: str) -> Map | None:
-    """The map behind `fd`, or None (and fd closed) when its content is nobody's business."""
+    """The map behind `fd`, or None when its content is nobody's business. fd stays open."""
     info = syscall.map_info(fd)
     name = section_name(info.name, pin_name)
     if info.type not in _READABLE or name.startswith(_LEFT_OUT):
