@@ -237,23 +237,23 @@ def _branch(machine: "Machine", name: str, pc: int, insn: Insn) -> Step:
     taken, cost, constant = following + insn.off, -insn.off, insn.imm & mask
     if insn.uses_register:
 
-        def test(regs: Registers) -> bool:
-            return holds(regs[d] & mask, regs[s] & mask)
-    else:
-
-        def test(regs: Registers) -> bool:
-            return holds(regs[d] & mask, constant)
-
-    if cost <= 0:
-        return lambda regs: taken if test(regs) else following
-
-    def backward(regs: Registers) -> int:
-        if not test(regs):
+        def with_register(regs: Registers) -> int:
+            if holds(regs[d] & mask, regs[s] & mask):
+                if cost > 0:
+                    machine.spend(cost)
+                return taken
             return following
-        machine.spend(cost)
-        return taken
 
-    return backward
+        return with_register
+
+    def with_constant(regs: Registers) -> int:
+        if holds(regs[d] & mask, constant):
+            if cost > 0:
+                machine.spend(cost)
+            return taken
+        return following
+
+    return with_constant
 
 
 def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:

@@ -177,7 +177,7 @@ def _skb_fields(frame: bytes, hook: str, vlan: tuple[int, int] | None) -> dict[s
     fields["protocol"] = protocol_of(frame)
     if hook == "test_run":
         fields |= dict.fromkeys(("queue_mapping", "hash", "tstamp", "gso_segs", "gso_size"), 0)
-        fields |= {"ifindex": _LOOPBACK, "ingress_ifindex": None, "napi_id": 0}
+        fields |= {"ifindex": _LOOPBACK, "ingress_ifindex": 0, "napi_id": 0}
         fields["pkt_type"] = _packet_type(frame)
     if vlan is not None:
         proto = int.from_bytes(vlan[0].to_bytes(2, "big"), "little")
@@ -252,7 +252,7 @@ def _raw_tp(memory: Memory, given: Input, _hook: str) -> Context:
 
 def tracing(memory: Memory, values: list[int | None]) -> Context:
     """Context of fentry and fexit: the target's arguments, then (fexit) its result."""
-    region = memory.stack("tracing ctx", len(values) * 8)
+    region = memory.unwritten("tracing ctx", len(values) * 8)
     for index, value in enumerate(values):
         if value is not None:
             memory.store(region.address + index * 8, 8, value)

@@ -19,12 +19,11 @@ from harness.sim import helpers, kfuncs
 from harness.sim.compile import EXIT, Registers, Step, compile_program, registers_read
 from harness.sim.context import Context, tracing
 from harness.sim.maps import Map, check, create
-from harness.sim.memory import Memory, Region
+from harness.sim.memory import STACK_BYTES, Memory, Region
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
 from harness.sim.trace import Trace, value
 
-STACK_BYTES = 512
 DEFAULT_BUDGET = 10_000_000
 MAX_TAIL_CALLS = 33
 _HANDLER = "exception callback"
@@ -133,11 +132,14 @@ class Machine:
 
     def _enter(self, program: Program, function: LinkedFunction, args: Registers) -> int | None:
         """Call a function as its callers do: through what replaces or watches it."""
+        if not self.companions and function is not program.functions[0]:
+            return self._frame(program, function, args, "subprogram")
         watching = [c for c in self.companions if c.target == function.name]
         replaced = next((c for c in watching if c.kind == "freplace"), None)
         if replaced is not None:
             self.trace.say(f"{function.name} is replaced by {replaced.program} (freplace)")
-            return self._run_program(self.program(replaced.program), args)
+            extension = self.program(replaced.program)
+            return self._enter(extension, extension.functions[0], args)
         for companion in watching:
             if companion.kind == "fentry":
                 self._watch(companion, args[: self._arity(function)])
@@ -186,7 +188,7 @@ class Machine:
         """Run one function in a frame of its own; a tail call puts a program in its place."""
         self.frames.append(Frame(program, function, kind))
         self._check_depth()
-        stack = self.memory.stack(f"stack of {function.name}", STACK_BYTES)
+        stack = self.memory.stack("stack of " + function.name)
         if self.trace.on:
             shown = args[: self._arity(function)]
             self.trace.enter(self.frames[-1], shown, self._line(program, function.start))
@@ -203,7 +205,7 @@ class Machine:
             target = None
             self.trace.leave(result)
         finally:
-            self.memory.release(stack)
+            self.memory.end_stack(stack)
             self.frames.pop()
         if target is not None:
             result = self._run_program(target.program, [target.context, *[None] * 4])
@@ -305,7 +307,7 @@ class Machine:
         for frame in reversed(self.frames):
             count += 1
             restart = self.profile.frames_restart_at_global and frame.function.linkage == "global"
-            if frame.kind != "subprogram" or restart:
+            if frame.kind in ("program", _HANDLER) or restart:
                 break
         if count > self.profile.max_frames:
             raise Fault(f"the call stack of {count} frames is too deep !")

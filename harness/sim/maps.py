@@ -101,12 +101,22 @@ class Map:
     def items(self) -> Iterator[tuple[bytes, Region]]:
         """Keys and values: an array's by index, a hash's in order of insertion."""
         if self.is_array:
-            for index in range(self.definition.max_entries):
-                key = index.to_bytes(4, "little")
+            for key in self._indexes():
                 self.lookup(key)
                 yield key, self.values[key]
         else:
             yield from list(self.values.items())
+
+    def content(self) -> dict[str, str]:
+        """All keys and values in hex; makes no value that was never looked up."""
+        zeros = "00" * self.definition.value_size
+        stored = {key.hex(): bytes(region.data).hex() for key, region in self.values.items()}
+        if not self.is_array:
+            return stored
+        return {key.hex(): stored.get(key.hex(), zeros) for key in self._indexes()}
+
+    def _indexes(self) -> Iterator[bytes]:
+        return (i.to_bytes(4, "little") for i in range(self.definition.max_entries))
 
     def push(self, value: bytes, flags: int) -> int:
         """bpf_map_push_elem: 0 or a negative error number."""
@@ -165,7 +175,7 @@ def dump(
     stacks, ring buffers and types that are not modelled.
     """
     content = {
-        used.name: {key.hex(): bytes(region.data).hex() for key, region in used.items()}
+        used.name: used.content()
         for used in maps.values()
         if used.definition.type in ARRAYS | HASHES
     }

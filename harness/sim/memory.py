@@ -11,6 +11,7 @@ from collections.abc import Callable
 from harness.sim.signals import Fault
 
 TAG = 0xFE
+STACK_BYTES = 512
 _BASE = TAG << 24
 _OFFSET = 0xFFFF_FFFF
 
@@ -49,6 +50,7 @@ class Memory:
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
         self._next = 1
+        self._free_stacks: list[Region] = []
 
     def region(self, name: str, data: bytearray) -> Region:
         """Make a region that holds `data` (not copied)."""
@@ -58,11 +60,28 @@ class Memory:
         self.regions[key] = made
         return made
 
-    def stack(self, name: str, size_bytes: int) -> Region:
+    def unwritten(self, name: str, size_bytes: int) -> Region:
         """Make a region whose bytes may not be read before they are written."""
         made = self.region(name, bytearray(size_bytes))
         made.shadow = bytearray(size_bytes)
         return made
+
+    def stack(self, name: str) -> Region:
+        """Make the stack of one frame. Its address is new, its bytes may come from an old one."""
+        if not self._free_stacks:
+            return self.unwritten(name, STACK_BYTES)
+        made = self._free_stacks.pop()
+        made.name, made.shadow = name, bytearray(STACK_BYTES)
+        key = _BASE | self._next
+        self._next += 1
+        made.address = key << 32
+        self.regions[key] = made
+        return made
+
+    def end_stack(self, region: Region) -> None:
+        """End the life of a frame's stack."""
+        del self.regions[region.address >> 32]
+        self._free_stacks.append(region)
 
     def release(self, region: Region) -> None:
         """End a region's life: later accesses fault."""

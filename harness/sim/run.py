@@ -13,11 +13,12 @@ from harness import hooks
 from harness.bpf.elf import Object, decode_globals, read_object
 from harness.bpf.link import Program, RefKind
 from harness.bpf.sections import program_type
+from harness.errors import ObjectError
 from harness.hooks import Action
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.sim import context, maps
+from harness.sim import context, maps, semantics
 from harness.sim.machine import DEFAULT_BUDGET, Machine
-from harness.sim.semantics import Profile, profile
+from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import Trace, value
 
@@ -27,25 +28,28 @@ _GONE = frozenset({Action.DROP, Action.ABORTED})
 _LOAD = "load"
 
 
-def can_judge(case: Case, profile_name: str = "") -> bool:
+def can_judge(case: Case, profile: str = "") -> bool:
     """Whether the simulator's answer counts: it has no verifier, so expected rejections do not.
 
     With a profile, the expectation for that kernel series decides where the case has one.
     """
-    expected = dict(case.per_series).get(profile_name, case.expectation)
+    expected = dict(case.per_series).get(profile, case.expectation)
     return expected.verdict in (None, Verdict.RAN) and not expected.errno
 
 
 def run_case(
-    case: Case, profile_name: str, *, trace: bool | str = False, budget: int = DEFAULT_BUDGET
+    case: Case, profile: str, *, trace: bool | str = False, budget: int = DEFAULT_BUDGET
 ) -> Observation:
     """Run all repetitions of a case.
 
     `trace` is False, True or "events", or "full" (every instruction). Verdicts: `ran`; `rejected`
     with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
-    not modelled. Raises ObjectError for a broken object, UsageError for an unknown profile.
+    not modelled. What libbpf refuses while it links is `rejected` too, in libbpf's words. Raises
+    ObjectError for a broken object or an unknown program, UsageError for an unknown profile.
     """
-    started, chosen, obj = time.monotonic(), profile(profile_name), load(case.object)
+    started, chosen, obj = time.monotonic(), semantics.profile(profile), load(case.object)
+    for name in (case.program, *(c.program for c in case.companions)):
+        obj.program(name)
     log = Trace(on=bool(trace), instructions=trace == "full")
     machine = Machine(obj, chosen, log, budget, companions=case.companions)
     machine.program_type = _type_of(case)
@@ -60,8 +64,9 @@ def run_case(
         verdict, message = Verdict.UNSUPPORTED, f"unsupported: {error}"
     except Fault as error:
         verdict, message = Verdict.REJECTED, f"simulator fault: {error}"
-    except _NotAllowed as error:
-        verdict, message = Verdict.REJECTED, str(error)
+    except (_NotAllowed, ObjectError) as error:
+        verdict = Verdict.REJECTED
+        message = str(error.args[0]).removeprefix(f"{obj.path}: ")
     else:
         return Observation(
             Verdict.RAN,

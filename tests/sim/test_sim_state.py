@@ -253,3 +253,15 @@ def test_expected_rejections_are_not_judged(expectation, judges):
     other = Case("a", "o", "p", "tc", "test_run", per_series=(("7.3", expectation),))
     assert can_judge(other, "7.3") is judges
     assert can_judge(other, "6.12")
+
+
+def test_what_libbpf_refuses_is_rejected_in_its_words(run):
+    text = tc("bpf_throw(1); return 0;", "__exception_cb(nix)")
+    seen = run(text)
+    assert seen.verdict == "rejected"
+    assert "cannot find exception callback 'nix'" in seen.message
+
+
+def test_load_hook_runs_nothing(run):
+    seen = run('SEC("kprobe/x") int entry(void *ctx) { return 0; }', hook="load")
+    assert (seen.verdict, seen.retvals) == ("ran", ())

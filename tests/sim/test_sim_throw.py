@@ -302,3 +302,14 @@ def test_trace_tells_the_story(run):
 def test_same_case_gives_the_same_trace_twice(run):
     text = program("entry", "bpf_throw(bpf_get_prandom_u32() + bpf_ktime_get_ns()); return 0;")
     assert run(text).trace == run(text).trace
+
+
+def test_extension_of_an_extension(run):
+    text = (
+        GLOBAL
+        + '__noinline int inner(int x) { asm volatile("" : "+r"(x)); return x; }\n'
+        + 'SEC("?freplace/step") int ext(int x) { return inner(x) + 10; }\n'
+        + 'SEC("?freplace/inner") int ext2(int x) { bpf_throw(500); return 0; }\n'
+        + program("entry", "return step(5) + 1;")
+    )
+    assert run(text, attach=["ext", "ext2"]).retval == 511
