@@ -18,7 +18,7 @@ import pytest
 
 from harness import config as settings_table
 from harness.config import Settings
-from harness.errors import BpfthrowError, UsageError, WorldError
+from harness.errors import BpfthrowError, MachineLostError, UsageError, WorldError
 from harness.model import Case, Observation, Provenance, Result, Verdict
 from harness.report import table
 from harness.report.detail import detail, evidence
@@ -57,6 +57,11 @@ class Machine:
     broken: str = ""
     _target: Any = None
     _stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the machine has been had."""
+        return self._target is not None
 
     def open(self) -> Any:
         """The running target (harness.target.base.Target). Raises BpfthrowError."""
@@ -235,7 +240,8 @@ def bpf_result(request: pytest.FixtureRequest, bpf_target: Machine, bpf_case: Ca
         target = bpf_target.open()
         result = run.judge(bpf_case, target, state.settings.profile)
     except BpfthrowError as error:
-        if isinstance(error, WorldError) or bpf_target._target is None:  # noqa: SLF001
+        # an agent that fails over one case is no reason to give up the machine
+        if isinstance(error, MachineLostError) or not bpf_target.is_open:
             bpf_target.broken = first_line(error.message)
         state.results.append(_lost(bpf_case, bpf_target, error))
         raise

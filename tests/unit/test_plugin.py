@@ -6,7 +6,7 @@ import pytest
 from fake_target import FakeTarget, case, lose, opener, ran
 
 import harness.run
-from harness.errors import MachineLostError, UsageError
+from harness.errors import MachineLostError, UsageError, WorldError
 from harness.model import Observation, Verdict
 
 CASES = [
@@ -182,9 +182,10 @@ def test_case_lost_in_a_guest_that_comes_back(session):
     result.stdout.fnmatch_lines(["ERROR *vm-6.12: agent killed"])
 
 
-def test_broken_object_is_an_error_and_the_rest_goes_on(session):
+@pytest.mark.parametrize("kind", [UsageError, WorldError])
+def test_trouble_with_one_case_is_an_error_and_the_rest_goes_on(session, kind):
     def answer(_):
-        raise UsageError("x.bpf.o: truncated", fix="build it again")
+        raise kind("x.bpf.o: truncated", fix="build it again")
 
     result = session({"vm:6.12": fake(one=answer)}, "--kernel", "6.12")
     result.assert_outcomes(errors=1, passed=2)
