@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+import shutil
+import subprocess
+
+import pytest
+
+from harness.build import find_clang
+from harness.errors import UsageError
+from harness.kernels import catalogue, resolve, resolve_all, spec
+
+
+@pytest.fixture
+def tree(tmp_path, make_image):
+    """A built kernel tree, as far as anybody looks into it."""
+    top = tmp_path / "linux"
+    make_image("6.99.0-mine", top / "arch/x86/boot/bzImage")
+    (top / "Kbuild").touch()
+    (top / ".config").write_text("CONFIG_BPF=y\n")
+    (top / "include/config").mkdir(parents=True)
+    (top / "include/config/kernel.release").write_text("6.99.0-mine\n")
+    return top
+
+
+@pytest.fixture
+def module(tmp_path):
+    """An object file that depmod takes for a module without dependencies."""
+    source = tmp_path / "veth.c"
+    source.write_text("int nothing;\n")
+    built = tmp_path / "veth.ko"
+    subprocess.run([find_clang(), "-c", source, "-o", built], check=True)
+    return built
+
+
+def test_names_patterns_default_and_all():
+    known = catalogue.load()
+    assert spec.names("6.18", known) == ["6.18"]
+    assert spec.names("default", known) == ["6.12"]
+    assert spec.names("7.*", known) == ["7.3"]
+    assert spec.names("all", known) == list(known.entries)
+
+
+def test_unknown_name_lists_the_known_ones(cache):
+    with pytest.raises(UsageError, match=r"'6\.13'.*6\.1, 6\.12, 6\.18, 7\.3"):
+        resolve("6.13")
+
+
+def test_image_without_modules(cache, make_image):
+    image = make_image("6.5.1")
+    kernel = resolve(str(image))
+    assert (kernel.release, kernel.modules, kernel.config) == ("6.5.1", None, None)
+    assert kernel.expects_throw is False
+
+
+def test_image_finds_its_unpacked_package(cache, tmp_path, make_image, module):
+    image = make_image("6.8.1-x", tmp_path / "pkg/boot/vmlinuz-6.8.1-x")
+    image.with_name("config-6.8.1-x").touch()
+    place = tmp_path / "pkg/usr/lib/modules/6.8.1-x/kernel/drivers/net"
+    place.mkdir(parents=True)
+    shutil.copy(module, place)
+    kernel = resolve(str(image))
+    assert kernel.config == image.with_name("config-6.8.1-x")
+    assert "drivers/net/veth.ko" in (kernel.modules / "modules.dep").read_text()
+    # the package's own directory is not written to
+    assert cache in kernel.modules.parents
+    assert not list(tmp_path.glob("pkg/**/modules.dep"))
+
+
+def test_tree_without_modules(cache, tree):
+    kernel = resolve(f"tree:{tree}")
+    assert (kernel.release, kernel.modules) == ("6.99.0-mine", None)
+    assert kernel.config == tree / ".config"
+    assert kernel.origin == f"tree:{tree}"
+    assert kernel.expects_throw
+
+
+@pytest.mark.parametrize("order", ["drivers/net/veth.o\n", "kernel/drivers/net/veth.ko\n"])
+def test_tree_modules_are_indexed_once_and_again_after_a_build(cache, tree, module, order):
+    (tree / "drivers/net").mkdir(parents=True)
+    shutil.copy(module, tree / "drivers/net")
+    (tree / "modules.order").write_text(order)
+    kernel = resolve(f"tree:{tree}")
+    index = kernel.modules / "modules.dep"
+    assert "kernel/drivers/net/veth.ko:" in index.read_text()
+    before = index.stat().st_ino
+    assert resolve(str(kernel.image)) == kernel
+    assert index.stat().st_ino == before
+    (tree / "modules.order").write_text("")
+    assert resolve(f"tree:{tree}").modules is None
+
+
+def test_tree_that_is_not_built_says_what_to_make(cache, tree):
+    (tree / "arch/x86/boot/bzImage").unlink()
+    with pytest.raises(UsageError, match="not built") as caught:
+        resolve(f"tree:{tree}")
+    assert f"make -C {tree} bzImage" in caught.value.fix
+
+
+def test_directory_that_is_no_tree(cache, tmp_path):
+    with pytest.raises(UsageError, match="not a kernel tree"):
+        resolve(f"tree:{tmp_path}")
+
+
+def test_the_same_kernel_twice_is_one(cache, make_image):
+    image = str(make_image("6.9.1"))
+    assert len(resolve_all([image, image])) == 1

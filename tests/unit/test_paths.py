@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness import paths
+from harness.errors import UsageError
+
+
+def test_relative_cache_directory_is_ignored(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert paths.cache_dir() == Path.home() / ".cache/bpfthrow"
+
+
+def test_cache_that_cannot_be_made_says_how_to_go_on(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="cannot create") as caught, paths.locked("x"):
+        pass
+    assert "XDG_CACHE_HOME" in caught.value.fix
+
+
+def test_staged_directory_appears_complete(tmp_path):
+    with paths.staged(tmp_path / "a/thing") as place:
+        (place / "file").touch()
+        assert not (tmp_path / "a/thing").exists()
+    assert (tmp_path / "a/thing/file").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["thing"]
+
+
+def test_staged_directory_that_failed_leaves_what_was_there(tmp_path):
+    target = tmp_path / "thing"
+    with paths.staged(target) as place:
+        (place / "old").touch()
+
+    def interrupted():
+        with paths.staged(target) as place:
+            (place / "new").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (target / "old").exists()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_remains_of_a_killed_process_are_replaced(tmp_path):
+    (tmp_path / ".thing.partial").mkdir()
+    (tmp_path / ".thing.partial/half").touch()
+    with paths.staged(tmp_path / "thing"):
+        pass
+    assert not list((tmp_path / "thing").iterdir())
+
+
+def test_lock_makes_the_second_wait(cache):
+    order = []
+
+    def second():
+        with paths.locked("x"):
+            order.append("second")
+
+    with paths.locked("x"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]
+
+
+def test_lock_dies_with_its_process(cache):
+    code = "from harness.paths import locked\nwith locked('x'): import os; os._exit(9)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    assert done.returncode == 9
+    with paths.locked("x"):
+        pass
+
+
+def test_missing_space_names_both_sizes(cache):
+    with pytest.raises(UsageError, match=r"kernel 1: 1073741824 MB needed, \d+ MB available"):
+        paths.require_space(1 << 50, "kernel 1")
