@@ -2,8 +2,8 @@
 /* A throw in main may not leave a read-side critical section of RCU. */
 #include "exceptions.h"
 
-extern void bpf_rcu_read_lock(void) __ksym;
-extern void bpf_rcu_read_unlock(void) __ksym;
+extern void bpf_rcu_read_lock(void) __weak __ksym;
+extern void bpf_rcu_read_unlock(void) __weak __ksym;
 
 SEC("tc") __failure
 __errno(22)

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Declaration tags become cases; wrong tags become one clear message; progs/ is complete."""
+
+import re
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.bpf.elf import read_object
+from harness.build import PROGS, build
+from harness.errors import Exit, ObjectError, UsageError
+from harness.frames import DEFAULT_FRAME, parse_input
+from harness.hooks import HOOKS
+from harness.model import Companion, Expectation, Verdict
+from harness.series import SERIES
+from harness.suite import cases_of, collect, select
+from harness.tags import parse_integer, parse_tags
+
+PROGRAM = """
+#include "exceptions.h"
+__u8 counter;
+__s64 wide;
+{before}
+SEC("{section}") {tags}
+int main_program(void *ctx)
+{{
+	bpf_throw(1);
+	return 0;
+}}
+SEC("tc") __target
+int target(struct __sk_buff *skb)
+{{
+	return 0;
+}}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """Compile one program with these tags and return its cases."""
+
+    def compiled(tags, section="tc", before=""):
+        source = tmp_path / "topic" / "stem.bpf.c"
+        source.parent.mkdir(exist_ok=True)
+        source.write_text(PROGRAM.format(tags=tags, section=section, before=before))
+        return cases_of(build([source], tmp_path / "out")[0])
+
+    return compiled
+
+
+# ---- what tags say --------------------------------------------------------------------------
+
+
+def test_a_program_without_tags_runs_on_every_hook_of_its_type(cases):
+    made = cases("")
+    assert [case.hook for case in made] == [
+        "test_run",
+        *(hook.name for hook in HOOKS.values() if hook.prog_type == "tc"),
+    ]
+    assert {case.id for case in made} == {"topic/stem/main_program"}
+    assert {case.input for case in made} == {parse_input(DEFAULT_FRAME)}
+    assert {case.expectation for case in made} == {Expectation()}
+    assert made[0].needs == ("throw",)
+    assert made[1].needs == ("throw", "clsact")
+
+
+def test_targets_are_no_cases(cases):
+    assert {case.program for case in cases("")} == {"main_program"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("64", 64), ("-1", 0xFFFFFFFF), ("0x100000005ULL", 5), ("XDP_DROP", 1), ("(1 << 4) | 2", 18)],
+)
+def test_return_values_are_32_bits_of_a_c_expression(cases, value, expected):
+    (case,) = cases(f'__retval({value}) __hook("test_run")')
+    assert case.expectation == Expectation(Verdict.RAN, retval=expected)
+
+
+def test_inputs_keep_their_order_and_have_values_of_their_own(cases):
+    made = cases(
+        '__hook("test_run") __retval(1) __input(zulu, "hex=0102") __input(alpha, "eth ipv4 udp") '
+        "__retval_of(alpha, 2)"
+    )
+    assert [(case.id, case.expectation.retval) for case in made] == [
+        ("topic/stem/main_program:zulu", 1),
+        ("topic/stem/main_program:alpha", 2),
+    ]
+    assert made[0].input.packet == b"\1\2"
+
+
+def test_failure_has_messages_in_order_and_is_tried_on_one_hook(cases):
+    (case,) = cases('__failure __errno(13) __msg("first") __msg("second {{[0-9]+}}")')
+    expected = Expectation(Verdict.REJECTED, messages=("first", "second {{[0-9]+}}"), errno=13)
+    assert (case.hook, case.expectation) == ("test_run", expected)
+
+
+def test_a_series_may_differ(cases):
+    (case,) = cases(
+        '__success __retval(9) __hook("test_run") __on("6.12,6.18", "failure") '
+        '__on("6.12,6.18", "errno=7") __on("6.18", "msg=1=too deep") __on("7.3", "retval=-1")'
+    )
+    assert case.expectation == Expectation(Verdict.RAN, retval=9)
+    assert dict(case.per_series) == {
+        "6.12": Expectation(Verdict.REJECTED, errno=7),
+        "6.18": Expectation(Verdict.REJECTED, errno=7, messages=("too deep",)),
+        "7.3": Expectation(Verdict.RAN, retval=0xFFFFFFFF),
+    }
+
+
+def test_a_series_may_be_the_one_that_works(cases):
+    (case,) = cases('__failure __msg("no") __retval(4) __on("7.3", "success")')
+    assert case.expectation == Expectation(Verdict.REJECTED, messages=("no",))
+    assert dict(case.per_series) == {"7.3": Expectation(Verdict.RAN, retval=4)}
+
+
+def test_globals_take_the_width_of_the_variable(cases):
+    (case,) = cases('__global_is(counter, -1) __global_is(wide, -2) __hook("test_run")')
+    assert case.expectation.verdict is Verdict.RAN
+    assert dict(case.expectation.globals) == {"counter": 0xFF, "wide": 0xFFFFFFFFFFFFFFFE}
+
+
+def test_companions_bring_their_needs(cases):
+    before = """
+    __noinline int replaced(int x) { barrier_var(x); return x; }
+    SEC("?freplace/replaced") __target int ext(int x) { return x; }
+    SEC("?fentry/replaced") __target int watch(__u64 *ctx) { return 0; }
+    """
+    (case,) = cases('__with(ext) __with(watch) __needs("clock") __hook("test_run")', before=before)
+    assert set(case.companions) == {
+        Companion("ext", "freplace", "replaced"),
+        Companion("watch", "fentry", "replaced"),
+    }
+    assert set(case.needs) == {"throw", "freplace", "fentry", "clock"}
+
+
+def test_repeat_and_crashes(cases):
+    (case,) = cases('__repeat(5) __crashes("bug B") __hook("test_run")')
+    assert (case.repeat, case.crashes) == (5, "bug B")
+
+
+@pytest.mark.parametrize(
+    ("section", "hooks"),
+    [
+        ("xdp", ["test_run", "xdp-generic", "xdp-native"]),
+        ("?tc", ["test_run", "tc-ingress", "tc-egress", "tcx-ingress", "tcx-egress"]),
+        ("tcx/egress", ["test_run", "tcx-egress"]),
+        ("syscall", ["test_run"]),
+        ("raw_tp", ["test_run"]),
+        ("cgroup_skb/ingress", ["test_run"]),
+        ("sockops", ["load"]),
+        ("kprobe/do_exit", ["load"]),
+        ("fentry/bpf_fentry_test1", ["load"]),
+    ],
+)
+def test_hooks_follow_from_the_section(cases, section, hooks):
+    assert [case.hook for case in cases("", section)] == hooks
+
+
+def test_a_program_that_does_not_throw_needs_no_throw(tmp_path):
+    source = tmp_path / "calm.bpf.c"
+    source.write_text(
+        '#include "exceptions.h"\nSEC("xdp") int calm(void *ctx) { return 2; }\n'
+        'SEC("?xdp") int wild(void *ctx) { bpf_throw(2); return 0; }\n'
+        'char LICENSE[] SEC("license") = "GPL";\n'
+    )
+    needs = {case.program: case.needs for case in collect([source]) if case.hook == "test_run"}
+    assert needs == {"calm": (), "wild": ("throw",)}
+
+
+def test_older_and_newer_spellings_of_the_selftests_are_read():
+    claims = parse_tags(
+        ("comment:test_expect_msg=plain", "comment:7:test_expect_msg=numbered", "other:tag"), "x"
+    )
+    assert claims.messages == ["plain", "numbered"]
+
+
+# ---- wrong tags -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tags", "complaint"),
+    [
+        ('__bpfthrow_tag("bpfthrow:colour=red")', "unknown tag 'bpfthrow:colour=red'.*known after"),
+        ("__retval(sixty)", "'sixty' is not an integer expression"),
+        ("__success __failure", "both success and failure"),
+        ('__input(a, "eth ipv5")', "unknown word 'ipv5'.*words:"),
+        ('__input(a, "eth") __input(a, "eth")', "a second input called 'a'"),
+        ("__retval_of(other, 1)", "no input of that name.*inputs: default"),
+        ("__global_is(nobody, 1)", "nobody: no such variable.*globals: counter, wide"),
+        ("__global_is(counter, 256)", "needs over 8 bits"),
+        ('__hook("xpd")', "xpd: no such hook.*hooks: test_run"),
+        ('__hook("xdp-native")', "cannot run on hook 'xdp-native'.*section 'tc' runs on"),
+        ("__repeat(0)", "between 1 and 10000"),
+        ("__with(nobody)", "with=nobody: no such program.*main_program"),
+        ("__with(target)", "companion 'target' is in section 'tc'.*freplace/FUNCTION"),
+        ('__on("6.13", "success")', "unknown kernel series '6.13'; known: 6.12, 6.18, 7.3"),
+        ('__on("6.12", "maybe")', "WHAT is success, failure"),
+        ('__on("6.12", "retval=x")', "'x' is not an integer expression"),
+    ],
+)
+def test_a_wrong_tag_is_named_with_object_and_program(cases, tags, complaint):
+    with pytest.raises(ObjectError, match=re.compile(complaint, re.DOTALL)) as caught:
+        cases(tags)
+    assert "stem.bpf.o: program 'main_program'" in str(caught.value)
+    assert caught.value.exit_code is Exit.USAGE
+
+
+def test_a_companion_that_is_not_marked_is_refused(cases):
+    before = '__noinline int f(int x) { return x; } SEC("?freplace/f") int e(int x) { return x; }'
+    with pytest.raises(ObjectError, match="freplace programs do not run by themselves"):
+        cases("", before=before)
+
+
+@given(st.integers(-(2**63), 2**64 - 1))
+def test_integers_read_as_c_writes_them(value):
+    spellings = [str(value), hex(value), f"({value})", f"{value} + 0", f"{value}LL", f"{value}ULL"]
+    assert {parse_integer(text) for text in spellings} == {value}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1.5", "'x'", "1 if 1 else 2", "f(1)", "__import__", "True"]
+)
+def test_nothing_but_integers_is_evaluated(text):
+    with pytest.raises(ValueError, match="not an integer expression"):
+        parse_integer(text)
+
+
+# ---- paths and selection --------------------------------------------------------------------
+
+
+def test_collect_takes_objects_sources_and_directories(tmp_path):
+    source = PROGS / "throw" / "main.bpf.c"
+    (built,) = build([source], tmp_path / "out")
+    from_source, from_object = collect([source]), collect([built])
+    ids = [case.id for case in from_source]
+    assert ids == [case.id for case in from_object]
+    assert ids == [case.id for case in collect([tmp_path / "out"])]
+    assert ids[0] == "throw/main/always"
+    assert collect([source, source]) == from_source
+
+
+@pytest.mark.parametrize("what", ["absent", "truncated", "empty directory"])
+def test_what_is_no_object_is_refused(tmp_path, what):
+    path = tmp_path / "thing.bpf.o"
+    if what == "truncated":
+        path.write_bytes(b"\x7fELF")
+    elif what == "empty directory":
+        path.mkdir()
+    with pytest.raises(UsageError, match="thing"):
+        collect([path])
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return collect()
+
+
+def words_of(case):
+    text = f"{case.id} {case.hook} {case.section}"
+    return {text[a:b] for a in range(len(text)) for b in range(a, a + 4)}
+
+
+@pytest.mark.parametrize(
+    ("expr", "wanted"),
+    [
+        ("", lambda c: True),
+        ("cookie", lambda c: "cookie" in c.id),
+        ("COOKIE and not test_run", lambda c: "cookie" in c.id and c.hook != "test_run"),
+        ("not (xdp or tc)", lambda c: not {"xdp", "tc"} & words_of(c)),
+        ("parser_xdp/more:qinq", lambda c: c.id.startswith("packet/parser_xdp/more:qinq")),
+    ],
+)
+def test_selection_reads_like_pytests(everything, expr, wanted):
+    chosen = select(everything, expr)
+    assert chosen == [case for case in everything if wanted(case)]
+    assert chosen
+
+
+@pytest.mark.parametrize("expr", ["and", "a b", "(a", "a or", "not"])
+def test_a_selection_that_is_none_is_refused(everything, expr):
+    with pytest.raises(UsageError, match="-k"):
+        select(everything, expr)
+
+
+# ---- progs/ ---------------------------------------------------------------------------------
+
+
+def test_every_program_of_progs_is_a_case_or_a_target(everything):
+    by_object = defaultdict(set)
+    for case in everything:
+        by_object[case.object].add(case.program)
+    for path in build([PROGS]):
+        obj = read_object(path)
+        targets = {p.name for p in obj.programs if "bpfthrow:target" in p.tags}
+        assert by_object[str(path)] == {p.name for p in obj.programs} - targets, path
+        assert by_object[str(path)], path
+
+
+def test_cases_are_unique_and_many(everything):
+    assert max(Counter((case.id, case.hook) for case in everything).values()) == 1
+    assert len({case.id for case in everything}) >= 80
+    assert len({(case.object, case.program) for case in everything}) >= 110
+    assert len({case.hook for case in everything}) == len(HOOKS)
+
+
+def test_every_case_claims_something_that_can_fail(everything):
+    for case in everything:
+        expected = case.expectation
+        assert expected.verdict is not None, case.id
+        if expected.verdict is Verdict.RAN and case.hook != "load":
+            assert expected.retval is not None, case.id
+
+
+def test_who_must_be_refused_stands_alone(everything):
+    """An object is loaded at once: one refused program would take its neighbours along."""
+    for path, programs in _programs_by_object(everything).items():
+        for series in SERIES:
+            verdicts = {
+                dict(case.per_series).get(series, case.expectation).verdict
+                for case in programs
+                if not case.section.startswith("?")
+            }
+            assert len(verdicts) == 1, (path, series)
+
+
+def _programs_by_object(cases):
+    grouped = defaultdict(list)
+    for case in cases:
+        grouped[case.object].append(case)
+    return grouped
+
+
+def test_frames_of_tc_test_run_hold_a_whole_ip_header(everything):
+    """Kernels refuse others since bpf_prog_test_run_skb() checks the header's length."""
+    for case in everything:
+        if case.hook == "test_run" and case.section.startswith(("tc", "cgroup_skb")):
+            packet = case.input.packet
+            assert packet is not None
+            least = {b"\x08\x00": 34, b"\x86\xdd": 54}.get(packet[12:14], 15)
+            assert len(packet) >= least, case.id
+
+
+# ---- exceptions.h ---------------------------------------------------------------------------
+
+ASSERTIONS = """
+#include "exceptions.h"
+char LICENSE[] SEC("license") = "GPL";
+SEC("syscall") __target int only_assertions({type} *ctx)
+{{
+	{type} x = *ctx;
+	if (x == 3)
+		bpf_assert_{name}(x, 7);
+	else
+		x = 5;
+	return x;
+}}
+"""
+
+
+@pytest.mark.parametrize("name", ["eq", "ne", "lt", "gt", "le", "ge"])
+@pytest.mark.parametrize("type_", ["__u8", "__s16", "__u32", "int", "long", "__u64"])
+def test_assertions_compile_for_every_type_and_declare_the_kfunc(tmp_path, name, type_):
+    """Alone in a file, the macros must still put bpf_throw's prototype into BTF."""
+    source = tmp_path / "a.bpf.c"
+    source.write_text(ASSERTIONS.format(name=name, type=type_))
+    obj = read_object(build([source], tmp_path)[0])
+    (extern,) = obj.externs
+    assert (extern.name, extern.section, extern.is_function, extern.weak) == (
+        "bpf_throw",
+        ".ksyms",
+        True,
+        True,
+    )
