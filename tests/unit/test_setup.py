@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import setup
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def test_every_package_says_how_it_is_recognised_and_why_it_is_needed():
+    table = setup.packages(["run", "lint"])
+    assert "qemu-system-x86" in table
+    for name, row in table.items():
+        assert set(row) == {"has", "why"}, name
+        assert row["has"], name
+        assert row["why"], name
+
+
+def test_what_counts_as_there(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert setup.has(str(tmp_path / "file"))
+    assert not setup.has(str(tmp_path / "absent"))
+    assert setup.has("python:json")
+    assert not setup.has("python:no_such_module")
+    assert setup.has("sh")
+    assert not setup.has("no-such-program")
+    assert setup.has("static:busybox")
+    shutil.copy(shutil.which("ls"), tmp_path / "busybox")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not setup.has("static:busybox")
+
+
+def test_script_is_not_a_static_program(tmp_path):
+    (tmp_path / "script").write_text("#!/bin/sh\n")
+    assert not setup.is_static(tmp_path / "script")
+
+
+def test_any_alternative_is_enough():
+    table = {
+        "a": {"has": ["no-such-program", "sh"], "why": "x"},
+        "b": {"has": ["no-such-program"], "why": "y"},
+    }
+    assert setup.missing(table) == {"b": "y"}
+
+
+def test_packages_that_cannot_be_installed_are_named_with_the_command(monkeypatch):
+    lost = {"no-such-package": {"has": ["no-such-program"], "why": "boots the guests"}}
+    monkeypatch.setattr(setup, "packages", lambda _purposes: lost)
+    monkeypatch.setattr(setup, "_may_install", lambda: False)
+    with pytest.raises(setup.SetupError) as caught:
+        setup.ensure_packages(["run"])
+    assert "no-such-package: boots the guests" in str(caught.value)
+    assert "apt-get install -y --no-install-recommends no-such-package" in str(caught.value)
+
+
+def test_nothing_is_installed_when_nothing_is_missing(monkeypatch):
+    monkeypatch.setattr(setup, "packages", lambda _purposes: {"a": {"has": ["sh"], "why": "x"}})
+    monkeypatch.setattr(setup, "_install", None)
+    setup.ensure_packages(["run"])
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout whose .venv/bin/python notes what it is asked to do."""
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    bin_dir = tmp_path / ".venv/bin"
+    bin_dir.mkdir(parents=True)
+    python = bin_dir / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ntest ! -e {tmp_path}/fail || exit 1\n'
+        f"touch {bin_dir}/bpfthrow\n"
+    )
+    python.chmod(0o755)
+    (bin_dir / "pip").touch()
+    monkeypatch.setattr(setup, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
+
+    def asked():
+        path = tmp_path / "asked"
+        return path.read_text().splitlines() if path.exists() else []
+
+    return tmp_path, asked
+
+
+def test_pip_runs_once_and_again_when_the_project_changes(checkout):
+    place, asked = checkout
+    setup.ensure_venv(["run"])
+    setup.ensure_venv(["run"])
+    assert asked() == ["-m pip install -q -e .[test]"]
+    (place / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    setup.ensure_venv(["run"])
+    assert len(asked()) == 2
+
+
+def test_extras_stay_once_installed(checkout):
+    _, asked = checkout
+    setup.ensure_venv(["run", "lint"])
+    setup.ensure_venv(["run"])
+    assert asked() == ["-m pip install -q -e .[lint,test]"]
+
+
+def test_failed_pip_is_tried_again(checkout):
+    place, asked = checkout
+    (place / "fail").touch()
+    with pytest.raises(setup.SetupError, match="pip could not install"):
+        setup.ensure_venv(["run"])
+    (place / "fail").unlink()
+    setup.ensure_venv(["run"])
+    assert len(asked()) == 2
+
+
+def test_unknown_purpose_is_refused_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-I", CHECKOUT / "harness/setup.py", "fly"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "setup: unknown purpose 'fly': one of run, lint\n"
+
+
+def test_set_up_needs_nothing_but_the_standard_library():
+    code = (
+        "import sys, runpy; runpy.run_path(sys.argv[1], run_name='x');"
+        "print([name for name in sys.modules if name.startswith('harness')])"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", code, CHECKOUT / "harness/setup.py"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# The tests themselves run under make: its variables would reach this one.
+def make(*arguments):
+    ours = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KERNELS", "ARGS")
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    argv = ["make", *arguments]
+    done = subprocess.run(argv, cwd=CHECKOUT, env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_every_target_of_the_makefile_is_explained():
+    words = make("help")
+    for target in ("run", "test", "lint", "bench", "clean", "help", "setup"):
+        assert f"make {target} " in words
+
+
+def test_kernels_and_arguments_reach_the_command():
+    def commands(*arguments):
+        return make("-n", "-o", ".venv/.ready", "-o", ".venv/.ready-lint", *arguments)
+
+    assert "bpfthrow run --kernel 6.12 \n" in commands("run")
+    assert "--kernel 6.1 --kernel 7.3 -k throw" in commands(
+        "run", "KERNELS=6.1 7.3", "ARGS=-k throw"
+    )
+    assert "pytest --kernel 6.12 --kernel 7.3" in commands("test")
