@@ -28,7 +28,12 @@ for name, module in sorted(sys.modules.items()):
     if name.partition(".")[0] == "pyroute2":
         print(module.__file__)
 """
-_MAIN = "import sys\n\nfrom harness.target.agent.loop import main\n\nsys.exit(main())\n"
+_MAIN = """import sys
+
+from harness.target.agent.loop import main
+
+sys.exit(main("{identity}"))
+"""
 # 2020-01-01: any fixed time that zip can say
 _STAMP = (2020, 1, 1, 0, 0, 0)
 
@@ -45,6 +50,8 @@ def build_agent(out: Path, guest_root: Path | None = None) -> Path:
         _collect(tree)
         if guest_root is not None:
             _compile(tree, guest_root)
+            for source in (tree / "pyroute2").rglob("*.py"):
+                source.unlink()  # half of the archive; ours stay, for tracebacks
         archive = Path(scratch) / "agent.pyz"
         _write(archive, tree)
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -65,8 +72,12 @@ def _collect(tree: Path) -> None:
     )
     # the real one imports all of pyroute2, 3 s under emulation; the agent names its modules
     (tree / "pyroute2/__init__.py").write_text("", encoding="utf-8")
-    (tree / "__main__.py").write_text(_MAIN, encoding="utf-8")
     _trim(tree)
+    identity = hashlib.sha256()
+    for path in sorted(tree.rglob("*.py")):
+        identity.update(path.relative_to(tree).as_posix().encode() + b"\0" + path.read_bytes())
+    main = _MAIN.format(identity=identity.hexdigest())
+    (tree / "__main__.py").write_text(main, encoding="utf-8")
 
 
 def _trim(tree: Path) -> None:
@@ -114,8 +125,9 @@ def _compile(tree: Path, guest_root: Path) -> None:
 
 
 def _write(archive: Path, tree: Path) -> None:
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
         for path in sorted(path for path in tree.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _STAMP)
             entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
             target.writestr(entry, path.read_bytes())

@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +29,8 @@ Operation = Callable[["Agent", Result], Result]
 class Agent:
     """Answers requests; starts its session with the first one that needs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: str = "") -> None:
+        self.identity = identity
         self._session: Session | None = None
 
     @property
@@ -52,9 +52,9 @@ class Agent:
             kind = "world" if isinstance(error, WorldError) else "usage"
             return _failure(ident, kind, str(error), getattr(error, "evidence", ""))
         except OSError as error:
-            return _failure(ident, "world", str(error), traceback.format_exc())
+            return _failure(ident, "world", str(error), _traceback())
         except Exception as error:  # noqa: BLE001  # the agent outlives its own bugs
-            return _failure(ident, "bug", repr(error), traceback.format_exc())
+            return _failure(ident, "bug", repr(error), _traceback())
 
     def close(self) -> None:
         """End the session."""
@@ -83,11 +83,17 @@ def _failure(ident: Any, kind: str, message: str, evidence: str) -> Result:
     return {"id": ident, "ok": False, "error": error}
 
 
+def _traceback() -> str:
+    import traceback  # noqa: PLC0415  # rarely needed, slow to import
+
+    return traceback.format_exc()
+
+
 def _hello(agent: Agent, _request: Result) -> Result:
     from harness.target.agent import facts  # noqa: PLC0415  # only asked once
 
     _ = agent.session  # begins here: the baseline for leaks is taken before anything else
-    return facts.hello()
+    return facts.hello(agent.identity)
 
 
 def _probe(agent: Agent, request: Result) -> Result:
@@ -131,14 +137,14 @@ def _end(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def main() -> int:
-    """Serve stdin until it ends."""
+def main(identity: str = "") -> int:
+    """Serve stdin until it ends. `identity` names the archive this runs from."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a child or a library prints must not break the protocol
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     syscall.pin_to_first_cpu()
-    agent = Agent()
+    agent = Agent(identity)
     try:
         for line in sys.stdin.buffer:
             answers.write(json.dumps(agent.answer(line)) + "\n")

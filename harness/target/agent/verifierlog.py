@@ -9,29 +9,26 @@ import os
 import re
 from dataclasses import dataclass
 
+# patterns are compiled when the first load is refused: at import they would cost every start
 _BEGIN, _END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
 # 6.18 and later forget the newline after "cannot call exception cb directly"
-_STATISTICS = re.compile(r"(processed \d+ insns|verification time \d+ usec|stack depth \d).*")
+_STATISTICS = r"(processed \d+ insns|verification time \d+ usec|stack depth \d).*"
 # lines that tell the path of the verifier, not its verdict
-_TRACE = re.compile(
-    r"""\s*(
+_TRACE = r"""(?x)\s*(
       \d+:\s | ;\s? | from\s\d+\sto\s\d+ | func\#\d+\s@ | func\s.*\stype\sid | R\d+(_\w+)?= |
       frame\d+:\s | mark_precise: | last_idx | regs= | parent\s | caller: | callee: |
       returning\sfrom\scallee | to\scaller\sat | Func\#\d+ | Validating\s.*\sfunc\# |
       Live\sregs | propagating | btf_vmlinux\sis | arg\#\d+\sreference\stype.*unknown$ |
       max_states | \d+\sbytes | Starting\sprog | libbpf:\s | \-\-\s
-    )""",
-    re.VERBOSE,
-)
-_NOISE = re.compile(
+    )"""
+_NOISE = (
     r"BPF program load failed|failed to load: |failed to load object|failed to load program|"
     r"BEGIN PROG LOAD LOG|END PROG LOAD LOG|Kernel doesn't support|elf: skipping|"
     r"extern \(func ksym\)|failed to find valid kernel BTF|loading kernel BTF|"
     r"couldn't find.*kernel BTF"
 )
-_FAILED = re.compile(r"failed to load(?: object '[^']*')?: (?:(-?\d+)|-(E[A-Z0-9]+))\b")
-_FAILED_TEXT = re.compile(r"(?:BPF program load failed|failed to load object file): (.+)")
-_ERRNO_BY_TEXT = {os.strerror(code): code for code in sorted(errno.errorcode, reverse=True)}
+_FAILED = r"failed to load(?: object '[^']*')?: (?:(-?\d+)|-(E[A-Z0-9]+))\b"
+_FAILED_TEXT = r"(?:BPF program load failed|failed to load object file): (.+)"
 _ENOTSUPP = 524  # kernel-internal, leaks out where the JIT lacks kfuncs
 
 
@@ -63,7 +60,7 @@ def useful_line(log: str, program: str = "") -> str:
     verdict = last_word(section(log, program))
     if verdict:
         return verdict
-    spoken = [line.strip() for line in log.splitlines() if not _NOISE.search(line)]
+    spoken = [line.strip() for line in log.splitlines() if not re.search(_NOISE, line)]
     spoken = [line for line in spoken if line and not line.startswith("Error: failed to load")]
     return spoken[0].removeprefix("libbpf: ") if spoken else log.strip().split("\n")[-1]
 
@@ -74,17 +71,17 @@ def last_word(verifier: str) -> str:
     for line in verifier.splitlines():
         if line.startswith("Verification failed"):
             break  # 7.3 explains at length what it has just said
-        text = _STATISTICS.sub("", line).rstrip()
-        if text.strip() and not _TRACE.match(text):
+        text = re.sub(_STATISTICS, "", line).rstrip()
+        if text.strip() and not re.match(_TRACE, text):
             kept.append(text.strip())
     return kept[-1] if kept else ""
 
 
 def load_errno(log: str) -> int | None:
     """Positive errno of the refused load, as far as the log tells."""
-    for match in reversed(list(_FAILED.finditer(log))):
+    for match in reversed(list(re.finditer(_FAILED, log))):
         if match[1]:
             return abs(int(match[1])) or None
         return _ENOTSUPP if match[2] == "ENOTSUPP" else getattr(errno, match[2], None)
-    texts = _FAILED_TEXT.findall(log)
-    return next((_ERRNO_BY_TEXT[t.strip()] for t in texts if t.strip() in _ERRNO_BY_TEXT), None)
+    said = {text.strip() for text in re.findall(_FAILED_TEXT, log)}
+    return next((code for code in sorted(errno.errorcode) if os.strerror(code) in said), None)
