@@ -62,9 +62,15 @@ def run(
         raise WorldError(f"{what}: {argv[0]}: {error.strerror}", fix=fix) from error
     if done.returncode != 0:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        last = words[-1] if words else f"exit code {done.returncode}"
-        raise WorldError(f"{what}: {last}", fix=fix, evidence="\n".join(words))
+        telling = _telling(words) or f"exit code {done.returncode}"
+        raise WorldError(f"{what}: {telling}", fix=fix, evidence="\n".join(words))
     return done.stdout
+
+
+# apt marks its errors, and its last one only counts the others; elsewhere the last line tells.
+def _telling(words: list[str]) -> str:
+    marked = [line.removeprefix("E: ") for line in words if line.startswith("E: ")]
+    return (marked[:1] or words[-1:] or [""])[0]
 
 
 def say(text: str) -> None:
