@@ -186,7 +186,7 @@ def _resolve_address(draft: _Draft, function: Function, pc: int, relocation: Rel
         return
     section = _section_of(draft, function, symbol)
     if section == ".maps":
-        draft.refs[pc] = Ref(RefKind.MAP, symbol.name)
+        draft.refs[pc] = Ref(RefKind.MAP, _map_name(draft, function, relocation, insn.imm))
         draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_MAP_FD)
     elif section in draft.obj.text:
         target = _subprogram(draft, function, (section, symbol.offset + insn.imm))
@@ -200,6 +200,15 @@ def _resolve_address(draft: _Draft, function: Function, pc: int, relocation: Rel
             f"{_where(draft, function)}: instruction {pc} refers to section {section!r}, "
             "which libbpf does not load"
         )
+
+
+def _map_name(draft: _Draft, function: Function, relocation: Relocation, addend: int) -> str:
+    """A static map is only named by its place in the section."""
+    offset = relocation.symbol.offset + addend
+    found = next((m for m in draft.obj.maps if m.offset == offset), None)
+    if found is None:
+        raise ObjectError(f"{_where(draft, function)}: no map at byte {offset} of section .maps")
+    return found.name
 
 
 def _section_of(draft: _Draft, function: Function, symbol: Symbol) -> str:

@@ -4,6 +4,7 @@
 Owns the meaning of the attribute structs behind __uint, __type and __array. Does not create maps.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -59,6 +60,8 @@ class MapDef:
     values: tuple[tuple[int, str], ...] = ()
     # what a map of maps holds
     inner: "MapDef | None" = None
+    # of the definition in section .maps, bytes
+    offset: int = 0
 
     @property
     def type_name(self) -> str:
@@ -106,14 +109,15 @@ def _read(
     fields = _attributes(definition, btf, where)
     slots = next((m for m in definition.members if m.name == "values"), None)
     if slots is None:
-        return MapDef(variable.name, **fields)  # type: ignore[arg-type]
+        return MapDef(variable.name, offset=symbol.offset, **fields)  # type: ignore[arg-type]
     # the array has no length in BTF: its initialiser only shows in the symbol's size
     start, end = symbol.offset + slots.offset // 8, symbol.offset + symbol.size_bytes
     values = tuple(
         ((r.offset - start) // 8, r.symbol.name) for r in relocations if start <= r.offset < end
     )
     inner = _inner(slots, btf, where)
-    return MapDef(variable.name, values=values, inner=inner, **fields)
+    made = MapDef(variable.name, offset=symbol.offset, **fields)  # type: ignore[arg-type]
+    return dataclasses.replace(made, values=values, inner=inner)
 
 
 def _attributes(definition: Type, btf: Btf, where: str) -> dict[str, int]:

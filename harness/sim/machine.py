@@ -26,6 +26,8 @@ from harness.sim.trace import Trace, value
 
 DEFAULT_BUDGET = 10_000_000
 MAX_TAIL_CALLS = 33
+# of all programs together: a recursion that no verifier accepts ends here
+MAX_LIVE_FRAMES = 128
 _HANDLER = "exception callback"
 _CALLBACK = "callback"
 
@@ -304,6 +306,8 @@ class Machine:
     def _check_depth(self) -> None:
         """check_max_stack_depth_subprog(): frames of one call chain of one program."""
         count = 0
+        if len(self.frames) > MAX_LIVE_FRAMES:
+            raise Fault(f"more than {MAX_LIVE_FRAMES} frames: recursion")
         for frame in reversed(self.frames):
             count += 1
             restart = self.profile.frames_restart_at_global and frame.function.linkage == "global"

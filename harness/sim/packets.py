@@ -19,6 +19,7 @@ _STORE_FLAGS = 3  # BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH
 _TC_ACT_REDIRECT = 7
 _XDP_REDIRECT = 4
 _REDIRECT_INGRESS = 1
+_CSUM_BYTES = 512  # scratch pad of bpf_csum_diff() before v6.13
 
 
 def _packet(machine: "Machine", context: int) -> Packet:
@@ -105,10 +106,41 @@ def _redirect(machine: "Machine", _ifindex: int, flags: int) -> int:
     return _XDP_REDIRECT if xdp else _TC_ACT_REDIRECT
 
 
+def _sum32(data: bytes, seed: int) -> int:
+    """csum_partial(): sum of little-endian words with the carries added at the low end."""
+    total = seed + sum(int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4))
+    while total >> 32:
+        total = (total & M32) + (total >> 32)
+    return total
+
+
+def _csum_diff(
+    machine: "Machine", old: int, old_size: int, new: int, new_size: int, seed: int
+) -> int:
+    """bpf_csum_diff(); only its representation differs between kernels."""
+    folds = machine.profile.csum_diff_folds
+    if old_size % 4 or new_size % 4 or (not folds and old_size + new_size > _CSUM_BYTES):
+        return EINVAL
+    gone = machine.memory.read(old, old_size) if old_size else b""
+    come = machine.memory.read(new, new_size) if new_size else b""
+    if not folds:
+        return _sum32(bytes(byte ^ 0xFF for byte in gone) + come, seed & M32)
+    if come and gone:
+        total = _sum32(b"", _sum32(come, seed & M32) + (_sum32(gone, 0) ^ M32))
+    elif gone:
+        total = _sum32(gone, ~seed & M32) ^ M32
+    else:
+        total = _sum32(come, seed & M32)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
 HELPERS: dict[int, tuple[str, int, Callable[..., int | None]]] = {
     9: ("bpf_skb_store_bytes", 5, _store_bytes),
     23: ("bpf_redirect", 2, _redirect),
     26: ("bpf_skb_load_bytes", 4, _load_bytes),
+    28: ("bpf_csum_diff", 5, _csum_diff),
     39: ("bpf_skb_pull_data", 2, _pull_data),
     44: ("bpf_xdp_adjust_head", 2, _adjust_head),
     54: ("bpf_xdp_adjust_meta", 2, _adjust_meta),

@@ -32,6 +32,8 @@ class Profile:
     throw_types: frozenset[str]
     # kernel functions that exist besides those of 6.12
     extra_kfuncs: frozenset[str] = frozenset()
+    # bpf_csum_diff() gives 16 bits: Linux kernel commit 6a4794d5a3e2 (in v6.13)
+    csum_diff_folds: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -46,6 +48,7 @@ PROFILES: dict[str, Profile] = {
             False,
             _SINCE_6_7 | {"sock_ops"},
             frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"}),
+            csum_diff_folds=True,
         ),
         Profile(
             "7.3",
@@ -54,6 +57,7 @@ PROFILES: dict[str, Profile] = {
             True,
             _SINCE_6_7 | {"sock_ops", "raw_tp"},
             frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"}),
+            csum_diff_folds=True,
         ),
     )
 }

@@ -265,3 +265,30 @@ def test_what_libbpf_refuses_is_rejected_in_its_words(run):
 def test_load_hook_runs_nothing(run):
     seen = run('SEC("kprobe/x") int entry(void *ctx) { return 0; }', hook="load")
     assert (seen.verdict, seen.retvals) == ("ran", ())
+
+
+@pytest.mark.parametrize("profile", ["6.12", "7.3"])
+def test_csum_diff_updates_a_checksum(run, profile):
+    """However it is represented, folding it must give the sum of what came less what went."""
+    body = """__u32 gone[2] = {0x12345678, 0xffff0001}, come[2] = {0xdeadbeef, 0x80000000};
+    __u64 s = bpf_csum_diff(gone, 8, come, 8, 0x1111);
+    s = (s & 0xffff) + (s >> 16); s = (s & 0xffff) + (s >> 16); return s;"""
+    expected = (0x1111 - 0x12345678 - 0xFFFF0001 + 0xDEADBEEF + 0x80000000) % 0xFFFF
+    assert run(tc(body), profile=profile).retval % 0xFFFF == expected
+
+
+def test_static_map_is_found_by_its_place(run):
+    one = MAP.format(kind="ARRAY").strip()
+    maps = f"static {one}\nstatic {one.replace(' m SEC', ' other SEC')}"
+    body = """__u32 k = 1; __u64 v = 2; bpf_map_update_elem(&other, &k, &v, 0);
+    v = 1; return bpf_map_update_elem(&m, &k, &v, 0);"""
+    seen = run(tc(body, maps))
+    assert seen.maps["m"]["01000000"] == "01" + "0" * 14
+    assert seen.maps["other"]["01000000"] == "02" + "0" * 14
+
+
+def test_endless_recursion_is_a_fault(run):
+    before = """__noinline int f(int x) {
+    int r = x ? f(x + 1) : 0; asm volatile("" : "+r"(r)); return r + x; }"""
+    seen = run(tc("return f(1);", before), profile="7.3")
+    assert "more than 128 frames: recursion" in seen.message
