@@ -77,7 +77,7 @@ def create() -> Wire:
     """Make namespaces and devices; they replace what a killed agent left."""
     modules.insert_all()
     with ExitStack() as stack:
-        spaces = [_space(stack, name) for name in ("bpfthrow-a", "bpfthrow-b")]
+        spaces = [_space(stack, name) for name in namespace.NAMES]
         netlinks = [_netlink(stack, space) for space in spaces]
         netlinks[0].link(
             "add", ifname="va", kind="veth", address="02:00:00:00:00:0a",

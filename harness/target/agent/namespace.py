@@ -16,14 +16,16 @@ from harness.target.agent.syscall import libc
 _CLONE_NEWNET = 0x40000000
 _MS_BIND = 4096
 _MNT_DETACH = 2
-_NAMES = Path("/run/netns")
+# the end that sends, the end that receives
+NAMES = ("bpfthrow-a", "bpfthrow-b")
+_PLACE = Path("/run/netns")
 
 
 def create(name: str) -> int:
     """A new namespace called `name`, which replaces one left over; returns its descriptor."""
     remove(name)
-    _NAMES.mkdir(parents=True, exist_ok=True)
-    path = _NAMES / name
+    _PLACE.mkdir(parents=True, exist_ok=True)
+    path = _PLACE / name
     path.touch()
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -40,7 +42,7 @@ def create(name: str) -> int:
 
 def remove(name: str) -> None:
     """Take the name away; the namespace goes when nobody holds it."""
-    path = _NAMES / name
+    path = _PLACE / name
     if path.exists():
         libc.umount2(str(path).encode(), _MNT_DETACH)  # fails where a reboot left a plain file
         path.unlink()

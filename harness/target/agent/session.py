@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError, WorldError
 from harness.hooks import HOOKS
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.target.agent import companions, kmsg, leaks, loading, maps, testrun, tracing
+from harness.target.agent import companions, kmsg, leaks, loading, maps, namespace, testrun, tracing
 from harness.target.agent.loading import Loaded, Program
 from harness.target.agent.verifierlog import Refusal
 
@@ -40,6 +40,8 @@ class Session:
         # on bpffs, ours alone
         self.directory = _pin_directory()
         self._stack.callback(_forget, self.directory)
+        for name in namespace.NAMES:
+            namespace.remove(name)  # a killed agent's
         self.log = kmsg.KernelLog()
         self._stack.callback(self.log.close)
         self._before = leaks.census()
@@ -84,6 +86,8 @@ class Session:
     def _feed(self, case: Case, program: Program) -> Observation:
         if HOOKS[case.hook].live:
             return self._feed_live(case, program)
+        if case.hook == "load":
+            return Observation(Verdict.RAN)
         if not testrun.runnable(program.type):
             return Observation(
                 Verdict.UNSUPPORTED,
