@@ -39,6 +39,7 @@ BOOT_TIMEOUT_S = 120.0
 _POLL_S = 0.02
 _PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
 _SCALE_MAX = 10.0
+_PRIVATE_NAME = "bpfthrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Guest:
 def runtime_dir() -> Path:
     """Private directory for sockets and keys: short, because unix socket paths end at 107 bytes."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    place = Path(base) / "bpfthrow" if base else Path(f"/tmp/bpfthrow-{os.getuid()}")
+    place = Path(base) / _PRIVATE_NAME if base else Path(f"/tmp/bpfthrow-{os.getuid()}")
     # virtme-run and QEMU's option syntax take few characters in paths
     if not re.fullmatch(r"[\w/.+-]{1,60}", str(place)):
         place = Path(f"/tmp/bpfthrow-{os.getuid()}")

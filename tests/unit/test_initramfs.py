@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The archive that a guest starts from."""
+
+import lzma
+import stat
+
+import pytest
+
+from harness.errors import WorldError
+from harness.target import initramfs
+from harness.target.initramfs import Entry
+
+
+def _unpack(data):
+    """Read newc archives back: name -> (mode, data, device)."""
+    found, at = {}, 0
+    while at < len(data):
+        if data[at : at + 6] != b"070701":
+            at += 1  # padding between archives
+            continue
+        fields = [int(data[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        name_at = at + 110
+        name = data[name_at : name_at + fields[11] - 1].decode()
+        body = -(-(name_at + fields[11]) // 4) * 4
+        if name != "TRAILER!!!":
+            found[name] = (fields[1], data[body : body + fields[6]], (fields[9], fields[10]))
+        at = -(-(body + fields[6]) // 4) * 4
+    return found
+
+
+def test_what_is_packed_can_be_read():
+    packed = initramfs.pack(
+        [
+            Entry("dev", stat.S_IFDIR | 0o755),
+            Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+            Entry("odd", stat.S_IFREG | 0o644, b"12345"),
+        ]
+    )
+    assert len(packed) % 512 == 0
+    assert _unpack(packed) == {
+        "dev": (stat.S_IFDIR | 0o755, b"", (0, 0)),
+        "dev/console": (stat.S_IFCHR | 0o600, b"", (5, 1)),
+        "odd": (stat.S_IFREG | 0o644, b"12345", (0, 0)),
+    }
+
+
+def test_keys_follow_the_common_part_and_are_secret(tmp_path):
+    common = tmp_path / "common.cpio"
+    common.write_bytes(initramfs.pack([Entry("init", stat.S_IFREG | 0o755, b"#!")]))
+    target = tmp_path / "initramfs"
+    initramfs.write_initramfs(target, common, {"host_key": b"secret"})
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    members = _unpack(target.read_bytes())
+    assert members["init"][1] == b"#!"
+    assert members["payload/host_key"][:2] == (stat.S_IFREG | 0o600, b"secret")
+
+
+def test_modules_are_unpacked(tmp_path):
+    packed = tmp_path / "veth.ko.xz"
+    packed.write_bytes(lzma.compress(b"\x7fELF module"))
+    assert initramfs.decompress(packed) == b"\x7fELF module"
+
+
+@pytest.mark.parametrize("name", ["veth.ko.xz", "veth.ko.zst", "veth.ko.lz4"])
+def test_a_broken_module_is_named(tmp_path, name):
+    broken = tmp_path / name
+    broken.write_bytes(b"not compressed at all")
+    with pytest.raises(WorldError, match=name):
+        initramfs.decompress(broken)
+
+
+def test_a_kernel_without_modules_gets_empty_lists(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    archive = initramfs.common_part(None)
+    members = _unpack(archive.read_bytes())
+    assert members["modules/boot.list"][1] == b""
+    assert members["payload/modules/load.list"][1] == b""
+    assert members["init"][1].startswith(b"#!/bin/sh")
+    assert initramfs.common_part(None) == archive

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A guest's command line, directory and end, without booting one."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from harness.errors import MachineLostError, UsageError
+from harness.target import channel, vm
+
+MACHINE = vm.Machine(
+    name="6.12",
+    release="6.12.107+deb13-amd64",
+    kernel=Path("/boot/vmlinuz"),
+    modules=None,
+    root=Path("/cache/root.erofs"),
+    root_hash="0123",
+)
+
+
+@pytest.fixture
+def runtime(tmp_path, monkeypatch):
+    """A runtime directory of the test's own, short enough for sockets."""
+    place = Path(os.path.realpath(tmp_path))
+    monkeypatch.setattr(vm, "runtime_dir", lambda: place)
+    return place
+
+
+def _values(argv, flag):
+    return [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == flag]
+
+
+@pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
+def test_a_panic_always_ends_qemu_and_the_console_is_a_file(tmp_path, accelerator):
+    machine = vm.Machine(**{**_fields(MACHINE), "accelerator": accelerator})
+    argv = vm.virtme_argv(machine, tmp_path)
+    assert {"panic=-1", "oops=panic"} <= set(_values(argv, "--kopt"))
+    assert "-no-reboot" in argv
+    assert _values(argv, "-serial") == [f"file:{tmp_path}/console.log"]
+    assert ("--disable-kvm" in argv) == (accelerator == "tcg")
+
+
+def test_nothing_listens_on_a_network(tmp_path):
+    argv = vm.virtme_argv(MACHINE, tmp_path)
+    assert not [word for word in argv if "hostfwd" in word or word.startswith(("--net", "tcp:"))]
+    assert all(word.startswith("socket,") for word in _values(argv, "-chardev"))
+
+
+def test_two_guests_share_no_path(tmp_path):
+    first = set(vm.virtme_argv(MACHINE, tmp_path / "a"))
+    second = set(vm.virtme_argv(MACHINE, tmp_path / "b"))
+    assert not [word for word in first & second if str(tmp_path) in word]
+
+
+def test_keys_are_private_and_of_this_guest(runtime, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(runtime / "cache"))
+    logins = []
+    for name in ("a", "b"):
+        run_dir = runtime / name
+        run_dir.mkdir()
+        vm._write_keys_and_initramfs(run_dir, MACHINE)
+        for secret in ("user_key", "host_key", "initramfs"):
+            assert stat.S_IMODE((run_dir / secret).stat().st_mode) == 0o600
+        logins.append(vm.read_login(run_dir))
+    assert logins[0].key.asbytes() != logins[1].key.asbytes()
+    assert logins[0].host_key.asbytes() != logins[1].host_key.asbytes()
+
+
+def test_keys_that_are_gone_are_a_lost_machine(tmp_path):
+    with pytest.raises(MachineLostError, match="keys are gone"):
+        vm.read_login(tmp_path)
+
+
+def test_a_runtime_directory_open_to_others_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")
+    place = Path("/tmp/bpfthrow-test-open")
+    monkeypatch.setattr(vm, "_PRIVATE_NAME", place.name)
+    place.mkdir(mode=0o755, exist_ok=True)
+    place.chmod(0o755)
+    try:
+        with pytest.raises(UsageError, match="open to others"):
+            vm.runtime_dir()
+    finally:
+        place.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("console", "reason"),
+    [
+        ("[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs", "Unable to mount"),
+        ("bpfthrow-init: cannot mount the root image: no erofs in this kernel", "no erofs"),
+        ("[ 1.0] booting as usual", "no ssh after 3 s"),
+    ],
+)
+def test_a_failed_boot_says_why(runtime, console, reason):
+    guest = vm.Guest(MACHINE, runtime, None)
+    guest.console.write_text(f"[ 0.0] Linux version\n{console}\n")
+    error = vm._boot_failure(guest, MachineLostError("no ssh after 3 s"))
+    assert reason in error.message
+    assert MACHINE.release in error.message
+    assert console in error.evidence
+
+
+def test_qemus_own_words_are_shown_when_nothing_booted(runtime):
+    (runtime / "virtme.err").write_text("qemu-system-x86_64: could not load kernel\n")
+    error = vm._boot_failure(vm.Guest(MACHINE, runtime, None), MachineLostError("QEMU ended"))
+    assert "could not load kernel" in error.message
+
+
+def test_a_guest_that_ended_is_noticed_while_waiting(runtime):
+    guest = vm.Guest(MACHINE, runtime, None)
+    (runtime / "exited").touch()
+    with pytest.raises(MachineLostError, match="QEMU ended"):
+        vm._require_life(guest, channel.Deadline(5))
+
+
+def test_directories_of_killed_keepers_are_reaped(runtime):
+    old, young, other = runtime / "old", runtime / "young", runtime / "file"
+    old.mkdir()
+    (old / "keeper.pid").write_text("999999999\n")
+    os.utime(old, (0, 0))
+    young.mkdir()
+    other.touch()
+    vm.reap()
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+
+
+def test_detached_guests_are_found_by_their_note(runtime):
+    (runtime / "a").mkdir()
+    note = {"label": "a", "detached": True, "recipe": {}, "started": 1.0, "boot_s": 2.0}
+    (runtime / "a" / "machine.json").write_text(json.dumps(note))
+    (runtime / "b").mkdir()
+    (runtime / "b" / "machine.json").write_text(json.dumps({**note, "detached": False}))
+    (runtime / "c").mkdir()
+    (runtime / "c" / "machine.json").write_text("{ broken")
+    found = vm.detached()
+    assert [entry.label for entry in found] == ["a"]
+    assert not found[0].alive
+
+
+@pytest.mark.parametrize(("boot_s", "scale"), [(0.5, 1.0), (5.0, 1.0), (15.0, 3.0), (500.0, 10.0)])
+def test_deadlines_scale_with_the_boot(tmp_path, boot_s, scale):
+    assert vm.Guest(MACHINE, tmp_path, None, boot_s=boot_s).scale == scale
+
+
+def _fields(machine):
+    return {name: getattr(machine, name) for name in vm.Machine.__dataclass_fields__}
