@@ -5,8 +5,10 @@ Owns the cache layout, its locks, and the rule "complete or absent". Knows nothi
 """
 
 import fcntl
+import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,13 +62,15 @@ def locked(name: str) -> Iterator[None]:
 def staged(target: Path) -> Iterator[Path]:
     """A new directory that becomes `target` when the block ends well, and vanishes when not.
 
-    To be used under a lock: the staging name is fixed, so that what a killed process left is
-    found and removed by the next one.
+    To be used under a lock: what a killed process left is found and removed by the next one. The
+    name is new each time, since a child of the killed one may still be writing to the old place.
     """
     make_dir(target.parent)
-    staging = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+    for remains in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        shutil.rmtree(remains, ignore_errors=True)
+    name = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    staging = Path(name)
+    staging.chmod(0o755)
     try:
         yield staging
         remove(target)

@@ -170,7 +170,11 @@ def _use_newer_python() -> None:
     for name in _PYTHONS:
         path = shutil.which(name)
         check = f"import sys; sys.exit(sys.version_info < {_LEAST})"
-        if path and subprocess.run([path, "-c", check], check=False).returncode == 0:
+        if not path:
+            continue
+        # quietly: a shim of pyenv's is there even if its Python is not
+        done = subprocess.run([path, "-c", check], capture_output=True, check=False)
+        if done.returncode == 0:
             os.execv(path, [path, "-I", __file__, *sys.argv[1:]])  # noqa: S606
     raise SetupError(
         f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}\n"

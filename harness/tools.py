@@ -6,8 +6,10 @@ Argument lists only, never a shell. Which package brings a program is vm/package
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import UsageError, WorldError
@@ -45,26 +47,40 @@ def run(
     what = what or f"{Path(argv[0]).name} failed"
     environment = os.environ | {"LC_ALL": "C.UTF-8"} | (env or {})
     try:
-        done = subprocess.run(
-            argv,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=timeout_s,
-        )
+        code, out, err = _finish(argv, cwd, environment, timeout_s)
     except subprocess.TimeoutExpired as error:
         raise WorldError(f"{what}: no end after {timeout_s:.0f} s", fix=fix) from error
     except OSError as error:
         raise WorldError(f"{what}: {argv[0]}: {error.strerror}", fix=fix) from error
-    if done.returncode != 0:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        telling = _telling(words) or f"exit code {done.returncode}"
+    if code != 0:
+        words = (err.strip() or out.strip()).splitlines()
+        telling = _telling(words) or f"exit code {code}"
         raise WorldError(f"{what}: {telling}", fix=fix, evidence="\n".join(words))
-    return done.stdout
+    return out
+
+
+# A process group of its own: dpkg-deb and apt have children, which must not outlive an interrupt.
+def _finish(
+    argv: list[str], cwd: Path | None, env: dict[str, str], timeout_s: float | None
+) -> tuple[int, str, str]:
+    with subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        process_group=0,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, out, err
 
 
 # apt marks its errors, and its last one only counts the others; elsewhere the last line tells.

@@ -2,6 +2,7 @@
 """What in the cache nobody needs any more, and removing it."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from harness.kernels.image import Kernel
 from harness.kernels.root import recipe_hash
 from harness.kernels.spec import trees_dir
 from harness.paths import cache_dir, remove, size_bytes
+
+_ABANDONED_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ def _children(place: Path) -> Iterator[Path]:
         yield from sorted(path for path in place.iterdir() if path.is_dir())
 
 
-# Hidden names are what a killed process left half-way; nobody else can be at it under its lock.
+# Hidden names are work in progress, or what a killed process left of it.
 def _stale_kernels(known: Catalogue) -> Iterator[Path]:
     current = {
         kernel.release for name in known.entries if (kernel := store.newest_cached(known, name))
@@ -39,6 +42,8 @@ def _stale_kernels(known: Catalogue) -> Iterator[Path]:
 
 def _stale_trees() -> Iterator[Path]:
     for place in _children(trees_dir()):
+        if place.name.startswith("."):
+            continue
         try:
             image = Path(json.loads((place / "tree.json").read_text())["image"])
         except (OSError, ValueError, KeyError):
@@ -54,6 +59,15 @@ def _stale_roots() -> Iterator[Path]:
             yield place
 
 
+# No download takes so long: what a killed process left, whoever it was.
+def _stale_partials() -> Iterator[Path]:
+    for place in (store.kernels_dir(), trees_dir(), cache_dir() / "root"):
+        for partial in _children(place):
+            age_s = time.time() - partial.stat().st_mtime
+            if partial.name.startswith(".") and age_s > _ABANDONED_S:
+                yield partial
+
+
 def _remove(place: Path) -> Removed:
     removed = Removed(f"{place.parent.name}/{place.name}", size_bytes(place))
     remove(place)
@@ -61,8 +75,8 @@ def _remove(place: Path) -> Removed:
 
 
 def remove_unused(known: Catalogue) -> list[Removed]:
-    """Older releases of a kernel, indices of trees that are gone, roots of older recipes."""
-    stale = [*_stale_kernels(known), *_stale_trees(), *_stale_roots()]
+    """Older releases, indices of trees that are gone, roots of older recipes, remains."""
+    stale = [*_stale_kernels(known), *_stale_trees(), *_stale_roots(), *_stale_partials()]
     return [_remove(place) for place in stale]
 
 

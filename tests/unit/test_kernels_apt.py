@@ -4,6 +4,7 @@
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +93,17 @@ def test_versions_are_compared_as_dpkg_does():
     assert apt._compare(package("6.12.9-1"), package("6.12.107-1")) < 0
     assert apt._compare(package("6.18.15-1"), package("6.18.15-1~bpo13+1")) > 0
     assert apt._compare(package("1"), package("1")) == 0
+
+
+def test_children_of_an_interrupted_tool_do_not_outlive_it(tmp_path):
+    script = f"sh -c 'echo $$ > {tmp_path}/pid; sleep 60; :'; :"
+    with pytest.raises(WorldError):
+        tools.run(["sh", "-c", script], timeout_s=0.5)
+    pid = int((tmp_path / "pid").read_text())
+    deadline_s = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_tools_report_their_own_words():

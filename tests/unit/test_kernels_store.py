@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import threading
 import time
@@ -123,6 +124,14 @@ def test_update_fetches_a_newer_release_and_unused_drops_the_old(mirror, run):
     assert code == Exit.OK
     assert [each["what"] for each in removed] == [f"kernels/{RELEASE}"]
     assert [path.name for path in mirror.place.iterdir()] == ["6.12.40+deb13-amd64"]
+
+
+def test_unused_drops_what_killed_processes_left_but_not_work_in_progress(mirror, run):
+    for name in (".6.12.1.aa.partial", ".6.12.1.bb.partial"):
+        (mirror.place / name).mkdir(parents=True)
+    os.utime(mirror.place / ".6.12.1.aa.partial", (1, 1))
+    _, removed = run("rm", "--unused", "--json")
+    assert [each["what"] for each in removed] == ["kernels/.6.12.1.aa.partial"]
 
 
 def test_damaged_kernel_counts_as_absent(mirror):

@@ -48,10 +48,11 @@ def test_staged_directory_that_failed_leaves_what_was_there(tmp_path):
 
 
 def test_remains_of_a_killed_process_are_replaced(tmp_path):
-    (tmp_path / ".thing.partial").mkdir()
-    (tmp_path / ".thing.partial/half").touch()
+    (tmp_path / ".thing.abc.partial").mkdir()
+    (tmp_path / ".thing.abc.partial/half").touch()
     with paths.staged(tmp_path / "thing"):
         pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "thing"]
     assert not list((tmp_path / "thing").iterdir())
 
 
