@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What becomes of a case when its guest crashes, hangs, or cannot be had."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from harness.config import Settings
+from harness.errors import MachineLostError
+from harness.kernels import Kernel
+from harness.model import Case, Observation, Verdict
+from harness.target import channel, virtual, vm
+from harness.target.base import Facts
+
+KERNEL = Kernel("6.12", "6.12.107", Path("bzImage"), None, None, expects_throw=True, origin="")
+MACHINE = vm.Machine("6.12", "6.12.107", Path("bzImage"), None, Path("root"), "0")
+CASE = Case("throw/x", "x.bpf.o", "x", "tc", "test_run", needs=("throw",))
+
+
+@dataclass
+class FakeGuest:
+    console: str = ""
+    lives: bool = True
+    stopped: bool = False
+    keeper: object = field(default_factory=object)
+
+    def console_text(self):
+        return self.console
+
+    def alive(self):
+        return self.lives and not self.stopped
+
+    def stop(self):
+        self.stopped = True
+
+
+class FakeClient:
+    """Does what the next entry of `acts` says."""
+
+    features = MappingProxyType({})
+
+    def __init__(self, acts, guest):
+        self._acts, self._guest = acts, guest
+
+    def run(self, case, facts):
+        act = self._acts.pop(0)
+        return act(self._guest)
+
+    def missing(self, feature):
+        return self.features.get(feature, "")
+
+    def close(self):
+        pass
+
+
+def _ran(_guest):
+    return Observation(Verdict.RAN, retvals=(1,))
+
+
+def _refused(_guest):
+    return Observation(Verdict.REJECTED, message="refused by the verifier")
+
+
+def _panics(guest):
+    guest.console += "[ 9.0] Oops: general protection fault\n[ 9.1] Kernel panic - not syncing: x\n"
+    guest.lives = False
+    raise MachineLostError("the agent went away during 'run'")
+
+
+def _hangs(_guest):
+    raise channel.RequestTimeoutError("no answer to 'run' in 30 s")
+
+
+def _agent_dies(_guest):
+    raise MachineLostError("the agent went away during 'run'", evidence="Killed")
+
+
+def _vanishes(guest):
+    guest.lives = False
+    raise MachineLostError("the agent went away during 'run'")
+
+
+@pytest.fixture
+def target(monkeypatch):
+    """Build a target whose guests do as told; `.guests` lists those that were booted."""
+
+    def build(*acts, boots=99):
+        made = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+        made.guests = []
+        left = list(acts)
+
+        def boot():
+            if len(made.guests) >= boots:
+                raise MachineLostError("6.12.107 did not boot")
+            guest = FakeGuest("[ 0.0] Linux version\n")
+            made.guests.append(guest)
+            made._guest, made._client = guest, FakeClient(left, guest)
+            made._facts = Facts("6.12.107", "tcg", "1", "bpftool")
+
+        monkeypatch.setattr(made, "_boot", boot)
+        return made
+
+    monkeypatch.setattr(virtual, "_DEATH_S", 0.1)
+    return build
+
+
+def test_a_panic_costs_one_case_and_one_guest(target):
+    machine = target(_ran, _panics, _ran)
+    assert machine.run(CASE).verdict is Verdict.RAN
+    crashed = machine.run(CASE)
+    assert crashed.verdict is Verdict.CRASHED
+    assert crashed.message == "Oops: general protection fault"
+    assert "Kernel panic" in crashed.kernel_log
+    assert "Linux version" not in crashed.kernel_log
+    assert machine.run(CASE).verdict is Verdict.RAN
+    assert len(machine.guests) == 2
+    assert machine.guests[0].stopped
+
+
+def test_a_hang_is_its_own_verdict_and_the_guest_is_thrown_away(target):
+    machine = target(_hangs, _ran)
+    assert machine.run(CASE).verdict is Verdict.HUNG
+    assert machine.guests[0].stopped
+    assert machine.run(CASE).verdict is Verdict.RAN
+
+
+def test_a_hang_that_was_a_panic_is_a_crash(target):
+    def panics_silently(guest):
+        guest.console += "[ 9.0] BUG: unable to handle page fault\n"
+        _hangs(guest)
+
+    assert target(panics_silently).run(CASE).verdict is Verdict.CRASHED
+
+
+def test_an_agent_that_was_killed_is_no_crash_of_the_kernel(target):
+    machine = target(_agent_dies, _ran)
+    lost = machine.run(CASE)
+    assert lost.verdict is Verdict.LOST
+    assert "the guest itself lives" in lost.message
+    assert lost.log == "Killed"
+    assert machine.run(CASE).verdict is Verdict.RAN
+
+
+def test_a_guest_that_vanishes_is_lost_not_crashed(target):
+    assert target(_vanishes).run(CASE).verdict is Verdict.LOST
+
+
+def test_a_guest_that_cannot_be_had_is_not_asked_for_again(target):
+    machine = target(_panics, boots=1)
+    machine.run(CASE)
+    for _ in range(3):
+        with pytest.raises(MachineLostError, match="did not boot"):
+            machine.run(CASE)
+    assert len(machine.guests) == 1
+
+
+def test_a_kernel_that_should_throw_and_cannot_names_the_option(target, monkeypatch, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("CONFIG_BPF_JIT=y\nCONFIG_NET=y\n# CONFIG_UNWINDER_ORC is not set\n")
+    machine = target(_refused)
+    monkeypatch.setattr(FakeClient, "features", {"throw": "JIT does not support calling kfunc"})
+    machine._kernel = Kernel(
+        "6.12", "6.12.107", Path("bzImage"), None, config, expects_throw=True, origin=""
+    )
+    seen = machine.run(CASE)
+    assert seen.verdict is Verdict.REJECTED
+    assert seen.message.startswith("refused by the verifier [this kernel should have bpf_throw")
+    assert "CONFIG_UNWINDER_ORC" in seen.message
+    assert "CONFIG_BPF_JIT" not in seen.message
+
+
+def test_an_ordinary_rejection_is_left_alone(target):
+    assert target(_refused).run(CASE).message == "refused by the verifier"
+
+
+def test_provenance_says_what_ran_where(target):
+    provenance = target(_ran).run(CASE).provenance
+    assert (provenance.source, provenance.kernel) == ("vm-6.12", "6.12.107")
+    assert (provenance.accelerator, provenance.jit) == ("tcg", "1")
