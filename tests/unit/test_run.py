@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The pipeline's order of things, with a fake target and a fake simulator."""
+
+import pytest
+
+from harness import run
+from harness.errors import MachineLostError, WorldError
+from harness.model import Expectation, Observation, Verdict
+from tests.fake_target import FakeTarget, case, ran
+
+CASES = [case("throw/a"), case("throw/b"), case("throw/c")]
+
+
+@pytest.fixture(autouse=True)
+def simulator(monkeypatch):
+    """A simulator that says 1 to everything, and whose questions are listed."""
+    asked = []
+
+    def run_case(wanted, profile, *, trace=False):
+        asked.append((wanted.id, profile))
+        return ran(1)
+
+    monkeypatch.setattr(run, "run_case", run_case)
+    run._simulated.cache_clear()
+    yield asked
+    run._simulated.cache_clear()
+
+
+def _raises(error):
+    def answer(_case):
+        raise error
+
+    return answer
+
+
+def test_every_case_gets_a_result_in_order():
+    target = FakeTarget("vm-6.12", dict.fromkeys(("throw/a", "throw/b", "throw/c"), ran(1)))
+    results = list(run.run_cases(target, CASES))
+    assert [result.case.id for result in results] == ["throw/a", "throw/b", "throw/c"]
+    assert all(result.agree for result in results)
+    assert target.log[-1] == "finish"
+
+
+def test_a_lost_machine_loses_the_rest_with_the_cause():
+    lost = MachineLostError("6.12 did not boot", fix="look", evidence="console")
+    target = FakeTarget("vm-6.12", {"throw/a": ran(1), "throw/b": _raises(lost)})
+    results = list(run.run_cases(target, CASES))
+    assert [r.observed.verdict for r in results] == [Verdict.RAN, Verdict.LOST, Verdict.LOST]
+    assert "did not boot" in results[2].observed.message
+    assert results[2].observed.log == "console"
+    assert "run throw/c" not in target.log
+
+
+def test_an_agent_that_fails_over_one_case_costs_one_case():
+    answers = {"throw/a": _raises(WorldError("agent: bug")), "throw/b": ran(1), "throw/c": ran(1)}
+    results = list(run.run_cases(FakeTarget("vm-6.12", answers), CASES))
+    assert [r.observed.verdict for r in results] == [Verdict.LOST, Verdict.RAN, Verdict.RAN]
+
+
+def test_what_stays_after_everything_is_a_difference_of_the_last_case():
+    answers = dict.fromkeys(("throw/a", "throw/b", "throw/c"), ran(1))
+    target = FakeTarget("vm-6.12", answers, left_behind=("prog 7 'main'",))
+    results = list(run.run_cases(target, CASES))
+    assert not results[0].differences
+    assert [item.observed for item in results[-1].differences] == ["prog 7 'main'"]
+    assert not results[-1].agree
+
+
+def test_a_run_has_a_deadline(monkeypatch):
+    monkeypatch.setattr(run, "RUN_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(run, "RUN_TIMEOUT_PER_CASE_S", 0.0)
+    results = list(run.run_cases(FakeTarget("vm-6.12", {}), CASES))
+    assert {r.observed.verdict for r in results} == {Verdict.LOST}
+    assert "took longer" in results[0].observed.message
+
+
+def test_the_simulator_is_asked_once_for_each_case_and_profile(simulator):
+    run.simulate_ahead(CASES, "6.12.107")
+    answers = dict.fromkeys(("throw/a", "throw/b", "throw/c"), ran(1))
+    list(run.run_cases(FakeTarget("vm-6.12", answers), CASES))
+    list(run.run_cases(FakeTarget("vm-7.3", answers, release="7.3.4"), CASES))
+    assert sorted(simulator) == sorted(
+        (wanted.id, profile) for wanted in CASES for profile in ("6.12", "7.3")
+    )
+
+
+def test_the_simulator_is_not_asked_about_a_rejection(simulator):
+    wanted = case("reject/a", expectation=Expectation(Verdict.REJECTED))
+    refused = Observation(Verdict.REJECTED, message="no")
+    result = run.judge(wanted, FakeTarget("vm-6.12", {"reject/a": refused}))
+    assert result.simulated is None
+    assert result.agree
+    assert not simulator
+
+
+def test_a_profile_of_the_callers_choice_wins(simulator):
+    run.judge(CASES[0], FakeTarget("vm-6.12", {"throw/a": ran(1)}), profile="series-v1")
+    assert simulator == [("throw/a", "series-v1")]
