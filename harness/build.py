@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.paths import cache_dir
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROGS = CHECKOUT / "progs"
@@ -80,9 +81,8 @@ def object_of(source: Path, out_dir: Path | None = None) -> Path:
         return out_dir / topic / name
     if inside:
         return CHECKOUT / "build" / "progs" / topic / name
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = hashlib.sha256(str(source.parent).encode()).hexdigest()[:12]
-    return cache / "bpfthrow" / "progs" / place / topic / name
+    return cache_dir() / "progs" / place / topic / name
 
 
 def find_clang(clang: str | None = None) -> str:
@@ -167,11 +167,13 @@ def _fix_of(stderr: str) -> str:
 
 
 def _make_dir(path: Path) -> None:
+    fix = "choose another output directory"
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        fix = "choose another output directory"
         raise UsageError(f"{path}: cannot create it: {error.strerror}", fix=fix) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: not writable", fix=fix)
 
 
 def _depends_of(text: str) -> Iterable[Path]:

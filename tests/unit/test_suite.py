@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import frames
+from harness import tags as tags_module
 from harness.bpf.elf import read_object
-from harness.build import PROGS, build
+from harness.build import CHECKOUT, PROGS, build
 from harness.errors import Exit, ObjectError, UsageError
 from harness.frames import DEFAULT_FRAME, parse_input
 from harness.hooks import HOOKS
@@ -375,3 +377,30 @@ def test_assertions_compile_for_every_type_and_declare_the_kfunc(tmp_path, name,
         True,
         True,
     )
+
+
+# ---- docs/writing-cases.md ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (CHECKOUT / "docs" / "writing-cases.md").read_text()
+
+
+def test_the_page_shows_a_program_that_works(page, tmp_path):
+    block = re.search(r"^ +```c\n(.*?)^ +```$", page, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    source = tmp_path / "my.bpf.c"
+    source.write_text(re.sub(r"^   ", "", block[1], flags=re.MULTILINE))
+    made = collect([source])
+    assert len(made) == 6
+    assert {case.expectation.retval for case in made} == {1, 2}
+
+
+def test_the_page_lists_every_tag_and_every_word(page):
+    header = (PROGS / "exceptions.h").read_text()
+    tags = set(re.findall(r"#define (__\w+)\b", header)) - {"__ksym", "__noinline", "__arg_ctx"}
+    public = {tag for tag in tags if not tag.startswith("__bpfthrow")}
+    assert {tag for tag in public if f"`{tag}" not in page} == set()
+    assert {word for word in frames._WORDS if not re.search(rf"`{word}(=\w+)?`", page)} == set()
+    assert {key for key in tags_module._KEYS if f":{key}" not in page} == set()
