@@ -16,7 +16,7 @@ from harness import build, config, suite, tools
 from harness import run as pipeline
 from harness.errors import BpfthrowError, Exit, UsageError
 from harness.hooks import HOOKS
-from harness.kernels import catalogue, spec
+from harness.kernels import catalogue, root, spec, store
 from harness.model import Case, Result
 from harness.report import detail, document, junit, table
 from harness.report.outcome import Outcome, RunHeader, Tested, exit_code, outcome
@@ -163,12 +163,13 @@ def _run_all(
     cases: Future[list[Case]] = Future()
     stop = threading.Event()
     runs = [_Run(each, settings, cases, out, stop) for each in specs]
+    # Guests can boot while objects are compiled and read; but a mistake must not wait for a download.
+    chosen = [] if _at_hand(specs) else _select(arguments, settings)
     with ThreadPoolExecutor(max(1, min(arguments.jobs, len(runs)))) as pool:
         try:
             for each in runs:
                 pool.submit(each)
-            # compiling and reading objects takes as long as it takes to boot
-            chosen = _select(arguments, settings)
+            chosen = chosen or _select(arguments, settings)
             progress = Progress(sys.stderr, len(chosen) * len(runs))
             progress.note(f"{len(chosen)} cases on {', '.join(specs)}")
             cases.set_result(chosen)
@@ -182,6 +183,14 @@ def _run_all(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return runs, results
+
+
+def _at_hand(specs: Sequence[str]) -> bool:
+    known = catalogue.load()
+    wanted = [each.removeprefix("vm:") for each in specs]
+    return root.cached_root() is not None and all(
+        name in known.entries and store.newest_cached(known, name) for name in wanted
+    )
 
 
 def _gather(
