@@ -163,7 +163,7 @@ def _run_all(
     cases: Future[list[Case]] = Future()
     stop = threading.Event()
     runs = [_Run(each, settings, cases, out, stop) for each in specs]
-    # Guests can boot while objects are compiled and read; but a mistake must not wait for a download.
+    # Guests boot while objects are compiled and read; but a mistake must not wait for a download.
     chosen = [] if _at_hand(specs) else _select(arguments, settings)
     with ThreadPoolExecutor(max(1, min(arguments.jobs, len(runs)))) as pool:
         try:
