@@ -83,12 +83,17 @@ class Context:
     vlan: tuple[int, int] | None = None
     # bpf_redirect() or bpf_redirect_map() named a target
     redirect_set: bool = False
+    # BPF_PROG_TEST_RUN of an XDP program gives back the metadata in front of the frame too
+    gives_metadata: bool = False
 
     def data_out(self) -> bytes | None:
         """The frame as it goes on: hidden header and taken-out VLAN tag back in place."""
         if self.packet is None:
             return None
-        frame = self.packet.hidden + self.packet.frame()
+        packet = self.packet
+        frame = packet.hidden + packet.frame()
+        if self.gives_metadata:
+            return bytes(packet.region.data[packet.meta : packet.start]) + frame
         if self.vlan is None:
             return frame
         tag = b"".join(part.to_bytes(2, "big") for part in self.vlan)
@@ -125,7 +130,9 @@ def _xdp(memory: Memory, given: Input, hook: str) -> Context:
     packet = _load_packet(memory, _packet_of(given), XDP_HEADROOM_BYTES)
     index = _LOOPBACK if hook == "test_run" else None
     fields = {"ingress_ifindex": index, "rx_queue_index": 0, "egress_ifindex": None}
-    return _with_fields(memory, "xdp_md", _XDP, _XDP_BYTES, fields, packet, "xdp")
+    made = _with_fields(memory, "xdp_md", _XDP, _XDP_BYTES, fields, packet, "xdp")
+    made.gives_metadata = hook == "test_run"
+    return made
 
 
 def _skb(memory: Memory, given: Input, hook: str) -> Context:

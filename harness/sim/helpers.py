@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_LOOPS = 8 << 20
 _CLOCK_STEP_NS = 1_000
+_USER_SPACE_BYTES = 1 << 47
 _PID_TGID = 1 << 32 | 1
 
 
@@ -156,6 +157,8 @@ def _get_current_comm(machine: "Machine", target: int, size: int) -> int:
 
 def _trace_printk(machine: "Machine", form: int, size: int, *args: int | None) -> int:
     shown = text.expand(machine.memory, machine.memory.read(form, size), list(args))
+    if shown is None:
+        return EINVAL
     machine.trace.say(f"bpf_printk: {shown.strip()}")
     return len(shown.encode())
 
@@ -165,7 +168,7 @@ def _strncmp(machine: "Machine", left: int, size: int, right: int) -> int:
     second = text.string_at(machine.memory, right, size) + b"\0"
     for a, b in zip(first, second.ljust(size, b"\0"), strict=False):
         if a != b or not a:
-            return a - b
+            return (a > b) - (a < b)
     return 0
 
 
@@ -178,11 +181,14 @@ def _copy_from_user(machine: "Machine", target: int, size: int, source: int) -> 
 
 
 def _probe_read(machine: "Machine", target: int, size: int, source: int) -> int:
+    """A user address is out of range; what else could be read is only known of our own memory."""
+    if source < _USER_SPACE_BYTES:
+        machine.memory.write(target, bytes(size))
+        return -34  # ERANGE
     try:
         data = machine.memory.read(source, size)
-    except Fault:
-        machine.memory.write(target, bytes(size))
-        return -14
+    except Fault as fault:
+        raise Unsupported("bpf_probe_read_kernel of an address outside the program") from fault
     machine.memory.write(target, data)
     return 0
 

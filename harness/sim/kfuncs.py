@@ -60,12 +60,12 @@ def _iter_num_new(machine: "Machine", iterator: int, start: int, end: int) -> in
 def _iter_num_next(machine: "Machine", iterator: int) -> int:
     state = machine.memory.read(iterator, 8)
     current, end = (int.from_bytes(part, "little", signed=True) for part in (state[:4], state[4:]))
-    # the kernel adds in 64 bits, so that INT_MIN as first value does not wrap
-    if current + 1 >= end:
+    following = signed(current + 1, 32)  # wraps, so that INT_MIN can be the first value
+    if following >= end:
         machine.memory.write(iterator, bytes(8))
         return 0
     machine.spend(1)
-    machine.memory.write(iterator, _s32(current + 1))
+    machine.memory.write(iterator, _s32(following))
     return iterator
 
 

@@ -23,6 +23,7 @@ HASHES = frozenset({
     MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH
 })  # fmt: skip
 _LRU = frozenset({MapType.LRU_HASH, MapType.LRU_PERCPU_HASH})
+_PER_CPU_HASHES = frozenset({MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH})
 QUEUES = frozenset({MapType.QUEUE, MapType.STACK})
 SUPPORTED = ARRAYS | HASHES | QUEUES | {MapType.PROG_ARRAY, MapType.RINGBUF}
 
@@ -86,6 +87,9 @@ class Map:
             if self.definition.type in _LRU:
                 raise Unsupported(f"eviction from map {self.name}")
             return E2BIG
+        if present and self.definition.type in _PER_CPU_HASHES:
+            self.values[key].data[:] = value
+            return 0
         # the kernel too puts a new element in place: pointers to the old one keep the old value
         replaced = self._make(key, bytearray(value))
         self.values.pop(key, None)

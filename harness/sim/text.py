@@ -7,9 +7,13 @@ from harness.sim.alu import signed
 from harness.sim.memory import Memory
 from harness.sim.signals import Fault, Unsupported
 
-_FIELD = re.compile(rb"%(%|(?:(0?\d*)(hh|h|ll|l)?([diuxXsc])))|%")
-_BITS = {None: 32, b"l": 64, b"ll": 64, b"h": 16, b"hh": 8}
+_FIELD = re.compile(rb"%(%|(?:(0?\d*)(ll|l)?([diuxXsc])))|%([-+ ]|p)?")
+_BITS = {None: 32, b"l": 64, b"ll": 64}
 _MAX_STRING_BYTES = 1024
+
+
+class _RefusedError(Exception):
+    """A conversion that the kernel does not know."""
 
 
 def string_at(memory: Memory, address: int, limit: int = _MAX_STRING_BYTES) -> bytes:
@@ -23,21 +27,29 @@ def string_at(memory: Memory, address: int, limit: int = _MAX_STRING_BYTES) -> b
     return bytes(found)
 
 
-def expand(memory: Memory, form: bytes, args: list[int | None]) -> str:
-    """The printed text. Raises Unsupported for conversions whose output is the kernel's secret."""
+def expand(memory: Memory, form: bytes, args: list[int | None]) -> str | None:
+    """The printed text, or None for a format that bpf_bprintf_prepare() refuses.
+
+    Raises Unsupported for conversions whose output is the kernel's secret.
+    """
     form, values = form.split(b"\0")[0], iter(args)
 
     def one(match: re.Match[bytes]) -> bytes:
         if match[1] == b"%":
             return b"%"
-        if match[4] is None:
+        if match[4] is None and match[5]:
             raise Unsupported(f"bpf_trace_printk with {form!r}")
+        if match[4] is None:
+            raise _RefusedError
         number = next(values, None)
         if number is None:
             raise Fault("bpf_trace_printk: argument is not initialised")
         return _format(memory, match, number)
 
-    return _FIELD.sub(one, form).decode(errors="replace")
+    try:
+        return _FIELD.sub(one, form).decode(errors="replace")
+    except _RefusedError:
+        return None
 
 
 def _format(memory: Memory, match: re.Match[bytes], number: int) -> bytes:
