@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Logs of refused loads as kernels and libbpf 1.5 really wrote them (tests/data/load-log)."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.target.agent import kmsg, verifierlog
+
+DATA = Path(__file__).parent.parent / "data" / "load-log"
+
+
+@pytest.mark.parametrize(
+    ("name", "errno", "message"),
+    [
+        # the line before 7.3's explanation, not its last line
+        ("7.3-rcu-held", 22, "bpf_throw cannot be used inside bpf_rcu_read_lock-ed region"),
+        # "...directlyprocessed 9 insns": the kernel forgot the newline
+        ("7.3-missing-newline", 22, "insn 1 cannot call exception cb directly"),
+        ("6.12-reference-held", 22, "Unreleased reference id=2 alloc_insn=4"),
+        ("6.12-too-deep", 7, "the call stack of 9 frames is too deep"),
+        ("6.1-no-kfunc", 22, "kfunc 'bpf_throw' is referenced but wasn't resolved"),
+        # the verifier was never asked, and bpftool does not say the errno
+        ("libbpf-no-callback", None, "prog 'refused': cannot find exception callback 'nowhere'"),
+    ],
+)
+def test_message_and_errno(name, errno, message):
+    log = (DATA / f"{name}.txt").read_text()
+    assert verifierlog.useful_line(log, "refused") == message
+    assert verifierlog.load_errno(log) == errno
+
+
+def test_section_of_the_asked_program():
+    log = "".join(
+        f"libbpf: prog '{name}': -- BEGIN PROG LOAD LOG --\nwords of {name}\n"
+        "processed 1 insns\n-- END PROG LOAD LOG --\n"
+        for name in ("first", "second")
+    )
+    assert verifierlog.useful_line(log, "first") == "words of first"
+    assert verifierlog.useful_line(log, "second") == "words of second"
+
+
+@pytest.mark.parametrize(
+    ("text", "errno"),
+    [
+        ("libbpf: prog 'x': failed to load: -524", 524),
+        ("libbpf: prog 'x': failed to load: -EINVAL", 22),
+        ("libbpf: prog 'x': failed to load: -ENOTSUPP", 524),
+        ("libbpf: failed to load object 'x': -E2BIG", 7),
+        ("libbpf: prog 'x': BPF program load failed: Argument list too long", 7),
+        ("Error: failed to load object file", None),
+        ("", None),
+    ],
+)
+def test_errno_in_every_spelling(text, errno):
+    assert verifierlog.load_errno(text) == errno
+
+
+def test_nothing_to_read_is_not_an_error():
+    assert verifierlog.useful_line("") == ""
+    assert verifierlog.last_word("") == ""
+
+
+def test_kernel_log_record(tmp_path):
+    # a record as /dev/kmsg gives it: head, text, structured data; a regular file never blocks
+    path = tmp_path / "kmsg"
+    path.touch()
+    log = kmsg.KernelLog(str(path))
+    path.write_text("4,1234,98765432,-;Oops: something; more\n SUBSYSTEM=net\n")
+    assert log.window() == "[   98.765432] Oops: something; more\n"
+    assert log.window() == ""
+    log.close()
