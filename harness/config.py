@@ -18,8 +18,6 @@ from typing import Any
 from harness.errors import UsageError
 
 ENVIRONMENT_PREFIX = "BPFTHROW_"
-# BPFTHROW_* variables that are no settings: set by the harness for its own children
-RESERVED_ENVIRONMENT = frozenset({"BPFTHROW_AGENT"})
 # prefix of the attributes in an argparse or pytest namespace, so that no other plugin's clash
 _DEST = "bpfthrow_"
 
@@ -249,7 +247,7 @@ def _known(path: Path, table: Any) -> dict[str, Any]:
 
 
 def _check_environment(environ: Mapping[str, str]) -> None:
-    known = {setting.variable for setting in TABLE} | RESERVED_ENVIRONMENT
+    known = {setting.variable for setting in TABLE}
     unknown = sorted(k for k in environ if k.startswith(ENVIRONMENT_PREFIX) and k not in known)
     if unknown:
         raise UsageError(

@@ -276,7 +276,7 @@ def _remembered(
     if result.target not in state.tested and result.observed.verdict is not Verdict.LOST:
         facts = target.facts
         state.tested[result.target] = Tested(
-            result.target, facts.release, facts.accelerator, facts.jit, facts.loader,
+            result.target, facts.release, facts.accelerator, provenance.jit or facts.jit, facts.loader,
             facts.expects_throw,
         )  # fmt: skip
     request.node.stash[_RESULT] = result
