@@ -275,10 +275,10 @@ def _remembered(
         )
     if result.target not in state.tested and result.observed.verdict is not Verdict.LOST:
         facts = target.facts
+        jit = provenance.jit or facts.jit
         state.tested[result.target] = Tested(
-            result.target, facts.release, facts.accelerator, provenance.jit or facts.jit, facts.loader,
-            facts.expects_throw,
-        )  # fmt: skip
+            result.target, facts.release, facts.accelerator, jit, facts.loader, facts.expects_throw
+        )
     request.node.stash[_RESULT] = result
     request.node.user_properties += [
         ("case", result.case.id),
