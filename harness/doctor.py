@@ -31,6 +31,8 @@ _DISTRIBUTION = "bpfthrow"
 _CLANG_LEAST = 16  # declaration tags on functions and BPF v3 with all that libbpf wants
 _SPACE_BYTES = 1 << 30
 _TOOL_S = 30.0
+# What is always there, however bad
+_NEVER_MISSING = frozenset({"disk", "permissions"})
 
 
 class Status(StrEnum):
@@ -259,7 +261,8 @@ def _checked(name: str, check: Callable[[], Iterator[Row]]) -> list[Row]:
     try:
         return list(check())
     except BpfthrowError as error:
-        status = Status.MISSING if isinstance(error, UsageError) else Status.WRONG
+        missing = isinstance(error, UsageError) and name not in _NEVER_MISSING
+        status = Status.MISSING if missing else Status.WRONG
         return [Row(name, status, error.message, error.fix)]
     except (OSError, subprocess.SubprocessError) as error:
         return [Row(name, Status.WRONG, str(error), "make setup")]

@@ -22,6 +22,7 @@ from harness.paths import cache_dir, locked, make_dir, require_space
 
 _FRESH_S = 24 * 3600
 _DOWNLOAD_S = 1800
+_LISTS_BYTES = 100 << 20
 _NETWORK = "check the network, the proxy and the mirror in /etc/apt; then try again"
 
 
@@ -74,6 +75,10 @@ def configuration(area: Path, acquire: str) -> str:
         "Acquire::AllowWeakRepositories": "false",
         "Acquire::AllowDowngradeToInsecureRepositories": "false",
         "Acquire::Languages": "none",
+        # lists and caches of a suite take 110 MB as plain files
+        "Acquire::GzipIndexes": "true",
+        "Dir::Cache::pkgcache": "",
+        "Dir::Cache::srcpkgcache": "",
         "Acquire::Retries": "3",
     }
     ours = "".join(f'{name} "{value}";\n' for name, value in settings.items())
@@ -117,6 +122,7 @@ def update(suite: str, *, force: bool = False) -> None:
         age_s = time.time() - stamp.stat().st_mtime if stamp.exists() else None
         if age_s is not None and age_s < _FRESH_S and not force:
             return
+        require_space(_LISTS_BYTES, f"the package lists of {suite}")
         tools.say(f"reading the package lists of {suite}")
         try:
             _apt(
