@@ -13,8 +13,9 @@ RUN_KERNELS := $(or $(KERNELS),6.12)
 TEST_KERNELS := $(or $(KERNELS),6.12 7.3)
 
 READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
-# an environment whose interpreter is gone is made again
-$(shell test -x $(BIN)/python || rm -f .venv/.ready .venv/.ready-lint)
+# an environment whose interpreter is gone, or that was moved here, is made again
+$(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
+	|| rm -f .venv/.ready .venv/.ready-lint)
 
 .PHONY: run test lint bench setup clean distclean help
 

@@ -126,11 +126,17 @@ def ensure_packages(purposes: Iterable[str]) -> None:
 # What the environment was made from: it is made again when this changes. The extras come last.
 def _stamp(extras: Iterable[str]) -> str:
     digest = hashlib.sha256((CHECKOUT / "pyproject.toml").read_bytes()).hexdigest()
-    return f"{digest} {CHECKOUT} {sys.version_info[:2]} {','.join(extras)}"
+    return f"{digest}{_place()}{','.join(extras)}"
 
 
-def _make_venv() -> None:
-    if (VENV / "bin/python").exists() and (VENV / "bin/pip").exists():
+# A virtual environment works in its place and with its Python only.
+def _place() -> str:
+    return f" {CHECKOUT} {sys.version_info[:2]} "
+
+
+def _make_venv(last: str) -> None:
+    whole = (VENV / "bin/python").exists() and (VENV / "bin/pip").exists()
+    if whole and (not last or _place() in last):
         return
     say(f"making the virtual environment {VENV}")
     argv = [sys.executable, "-m", "venv", "--clear", str(VENV)]
@@ -150,7 +156,7 @@ def ensure_venv(purposes: Iterable[str]) -> None:
     wanted = _stamp(sorted(before | {_EXTRAS[purpose] for purpose in purposes}))
     if (VENV / "bin/bpfthrow").exists() and wanted == last:
         return
-    _make_venv()
+    _make_venv(last)
     extras = wanted.rpartition(" ")[2]
     say(f"installing bpfthrow[{extras}] and its dependencies with pip")
     stamp.unlink(missing_ok=True)

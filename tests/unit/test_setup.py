@@ -104,6 +104,21 @@ def test_extras_stay_once_installed(checkout):
     assert asked() == ["-m pip install -q -e .[lint,test]"]
 
 
+def test_environment_that_was_moved_is_made_from_scratch(checkout, monkeypatch):
+    place, asked = checkout
+    setup.ensure_venv(["run"])
+    (place / ".venv/old").touch()
+    stamp = place / ".venv/.stamp"
+    stamp.write_text(stamp.read_text().replace(str(place), "/elsewhere"))
+    monkeypatch.setattr(setup.sys, "executable", str(place / "python"))
+    (place / "python").write_text(f'#!/bin/sh\necho "$@" >> {place}/made\n')
+    (place / "python").chmod(0o755)
+    setup.ensure_venv(["run"])
+    made = (place / "made").read_text()
+    assert made == f"-m venv --clear {place}/.venv\n"
+    assert len(asked()) == 2
+
+
 def test_failed_pip_is_tried_again(checkout):
     place, asked = checkout
     (place / "fail").touch()
