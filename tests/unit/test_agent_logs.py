@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Logs of refused loads as kernels and libbpf 1.5 really wrote them (tests/data/load-log)."""
 
+import struct
 from pathlib import Path
 
 import pytest
 
-from harness.target.agent import kmsg, verifierlog
+from harness.errors import WorldError
+from harness.target.agent import kernelbtf, kmsg, verifierlog
 
 DATA = Path(__file__).parent.parent / "data" / "load-log"
 
@@ -70,3 +72,40 @@ def test_kernel_log_record(tmp_path):
     assert log.window() == "[   98.765432] Oops: something; more\n"
     assert log.window() == ""
     log.close()
+
+
+def btf(tmp_path, functions):
+    """A BTF file: one type of each kind with a tail, then FUNCs."""
+    strings = b"\0" + b"\0".join(name.encode() for name in functions) + b"\0"
+    tails = {1: (0, 4), 3: (0, 12), 4: (2, 24), 6: (3, 24), 13: (2, 16), 15: (1, 12), 2: (0, 0)}
+    types = b"".join(
+        struct.pack("=III", 0, kind << 24 | vlen, 0) + bytes(size)
+        for kind, (vlen, size) in tails.items()
+    )
+    for name in functions:
+        types += struct.pack(
+            "=III", strings.index(b"\0" + name.encode() + b"\0") + 1, 12 << 24 | 1, 5
+        )
+    head = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    path = tmp_path / "vmlinux"
+    path.write_bytes(head + types + strings)
+    return path
+
+
+def test_kernel_functions_by_their_bytes(tmp_path, monkeypatch):
+    def no_libbpf():
+        raise WorldError("no libbpf")
+
+    monkeypatch.setattr(kernelbtf.libbpf, "library", no_libbpf)
+    path = btf(tmp_path, ["xbpf_throw", "first", "bpf_throw"])
+    assert kernelbtf.has_function("bpf_throw", path)
+    assert not kernelbtf.has_function("throw", path)
+    # seven types come before the functions, ids start with 1
+    assert kernelbtf.function_id("first", path) == 9
+    assert kernelbtf.function_id("bpf_throw", path) == 10
+    with pytest.raises(WorldError, match="no function second"):
+        kernelbtf.function_id("second", path)
+
+
+def test_kernel_without_btf_has_no_functions(tmp_path):
+    assert not kernelbtf.has_function("bpf_throw", tmp_path / "absent")

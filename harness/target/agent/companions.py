@@ -33,30 +33,33 @@ def _attach(
     """Try the main program first, then the companions before this one, as target."""
     refusal: Refusal | None = None
     for fd in tuple(targets):
-        trial = ExitStack()
-        handle = trial.enter_context(libbpf.opened(path))
-        member = _member(handle, companion)
-        libbpf.select(handle, {companion.program})
-        libbpf.reuse_maps(handle, main.map_fds)
-        code = libbpf.set_target(member, fd, companion.target)
-        if code:
-            trial.close()
-            raise UsageError(
-                f"companion {companion.program!r}: no function {companion.target!r} "
-                f"in program {main.name!r} (libbpf says {code})"
-            )
-        again = libbpf.load(handle, companion.program)
-        if again is None:
-            link = libbpf.attach(member, companion.kind)
-            trial.callback(libbpf.detach, link)
-            targets.append(libbpf.raw_fd(member))
-            stack.push(trial.pop_all())
-            return None
-        trial.close()
+        with ExitStack() as trial:
+            handle = trial.enter_context(libbpf.opened(path))
+            member = _member(handle, companion)
+            again = _load(handle, member, main, companion, fd)
+            if again is None:
+                trial.callback(libbpf.detach, libbpf.attach(member, companion.kind))
+                targets.append(libbpf.raw_fd(member))
+                stack.push(trial.pop_all())
+                return None
         # the main program's words count, unless the function is not in it at all
         if refusal is None or "doesn't exist" in refusal.message:
             refusal = again
     return refusal
+
+
+def _load(
+    handle: libbpf.Handle, member: libbpf.Member, main: Program, companion: Companion, fd: int
+) -> Refusal | None:
+    libbpf.select(handle, {companion.program})
+    libbpf.reuse_maps(handle, main.map_fds)
+    code = libbpf.set_target(member, fd, companion.target)
+    if code:
+        raise UsageError(
+            f"companion {companion.program!r}: no function {companion.target!r} "
+            f"in program {main.name!r} (libbpf says {code})"
+        )
+    return libbpf.load(handle, companion.program)
 
 
 def _member(handle: libbpf.Handle, companion: Companion) -> libbpf.Member:

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, WorldError
-from harness.target.agent import libbpf, session, syscall, testrun, verifierlog
+from harness.target.agent import kernelbtf, session, syscall, testrun, verifierlog
 from harness.target.agent.session import Session
 
-_BTF = Path("/sys/kernel/btf/vmlinux")
-_KIND_FUNC = 12
-_LINKAGES = (0, 1, 2)
+# enum bpf_prog_type, enum bpf_attach_type
+_EXT, _FENTRY, _FEXIT = 28, 24, 25
 # r0 = 0; exit
 _RETURN_0 = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 _CONFIG = (
@@ -44,7 +43,7 @@ def facts(state: Session, wanted: list[str] | None) -> dict[str, Any]:
         "machine": platform.machine(),
         "jit": session.jit(),
         "config": _config(),
-        "kfuncs": {"bpf_throw": _has_function("bpf_throw")},
+        "kfuncs": {"bpf_throw": kernelbtf.has_function("bpf_throw")},
         "features": {name: _probe(name, state) for name in names},
     }
 
@@ -60,46 +59,15 @@ def _probe(name: str, state: Session) -> str:
         return f"{error.strerror or error}"
 
 
-# the kernel's BTF ------------------------------------------------------------------------
-
-
-def _has_function(name: str) -> bool:
-    """Whether vmlinux BTF has a FUNC `name`: by a search for its eight first bytes.
-
-    A scan of 100 000 types would take a second under emulation.
-    """
-    if not _BTF.is_file():
-        return False
-    raw = _BTF.read_bytes()
-    header, types, _, strings, size = struct.unpack_from("=IIIII", raw, 4)
-    at = raw.find(b"\0" + name.encode() + b"\0", header + strings, header + strings + size)
-    if at < 0:
-        return False
-    offset = at + 1 - header - strings
-    records = (struct.pack("=II", offset, _KIND_FUNC << 24 | link) for link in _LINKAGES)
-    return any(raw.find(record, header + types, header + strings) >= 0 for record in records)
-
-
-def _function_id(name: str) -> int:
-    """BTF id of a kernel function, by libbpf."""
-    so = libbpf.library().so
-    so.btf__load_vmlinux_btf.restype = libbpf.Handle
-    btf = libbpf.Handle(so.btf__load_vmlinux_btf())
-    if btf.value is None:
-        raise WorldError("libbpf cannot read the kernel's BTF", evidence=str(_BTF))
-    try:
-        return int(so.btf__find_by_name_kind(btf, name.encode(), _KIND_FUNC))
-    finally:
-        so.btf__free(btf)
+# loading -----------------------------------------------------------------------------------
 
 
 def _throw(_: Session) -> str:
     """Load `bpf_throw(0)`: BTF, JIT, unwinder and kfunc set all have a say."""
-    if not _has_function("bpf_throw"):
-        return f"the kernel's BTF ({_BTF}) has no function bpf_throw"
-    code = struct.pack(
-        "=BBhiBBhi", 0xB7, 1, 0, 0, 0x85, 0x20, 0, _function_id("bpf_throw")
-    ) + _RETURN_0  # fmt: skip
+    if not kernelbtf.has_function("bpf_throw"):
+        return f"the kernel's BTF ({kernelbtf.PATH}) has no function bpf_throw"
+    ident = kernelbtf.function_id("bpf_throw")
+    code = struct.pack("=BBhiBBhi", 0xB7, 1, 0, 0, 0x85, 0x20, 0, ident) + _RETURN_0
     return _refusal(testrun.SCHED_CLS, code)
 
 
@@ -107,10 +75,14 @@ def _refusal(kind: int, code: bytes) -> str:
     try:
         os.close(syscall.prog_load(kind, code))
     except OSError as error:
-        said = verifierlog.last_word(str(error.filename or ""))
-        name = errno.errorcode.get(error.errno or 0, str(error.errno))
-        return f"{said or 'the kernel refuses the program'} ({name})"
+        return _words(error)
     return ""
+
+
+def _words(error: OSError) -> str:
+    said = verifierlog.last_word(str(error.filename or ""))
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    return f"{said or 'the kernel refuses the program'} ({name})"
 
 
 # test runs, tracing ------------------------------------------------------------------------
@@ -146,6 +118,36 @@ def _raw_tp(_: Session) -> str:
     return ""
 
 
+def _tracing(attach_type: int) -> Callable[[Session], str]:
+    def probe(_: Session) -> str:
+        target = kernelbtf.function_id("bpf_fentry_test1")
+        try:
+            fd = syscall.prog_load(
+                testrun.TRACING, _RETURN_0, attach_type=attach_type, btf_id=target
+            )
+        except OSError as error:
+            return _words(error)
+        try:
+            os.close(syscall.raw_tracepoint_open(fd))
+        finally:
+            os.close(fd)
+        return ""
+
+    return probe
+
+
+def _freplace(_: Session) -> str:
+    """Whether the verifier answers at all: a raw program has no BTF to replace anything in."""
+    target = syscall.prog_load(testrun.SCHED_CLS, _RETURN_0)
+    try:
+        os.close(syscall.prog_load(_EXT, _RETURN_0, btf_id=1, target=target))
+    except OSError as error:
+        return "" if error.filename else _words(error)
+    finally:
+        os.close(target)
+    return ""
+
+
 # live hooks --------------------------------------------------------------------------------
 
 
@@ -168,6 +170,9 @@ FEATURES: dict[str, Callable[[Session], str]] = {
     **{name: _test_run(*how) for name, how in _TEST_RUNS.items()},
     "syscall": _syscall,
     "raw_tp": _raw_tp,
+    "fentry": _tracing(_FENTRY),
+    "fexit": _tracing(_FEXIT),
+    "freplace": _freplace,
     "xdp-generic": _live("xdp-generic"),
     "xdp-native": _live("xdp-native"),
     "clsact": _live("tc-ingress"),

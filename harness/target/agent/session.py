@@ -32,19 +32,20 @@ class Session:
     """Everything that one agent process holds; close() gives it all back."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
         self._loaded: Loaded | None = None
         self._loads = 0
         self._hooks: Hooks | None = None
-        self._stack.callback(os.close, _lock())
-        # on bpffs, ours alone
-        self.directory = _pin_directory()
-        self._stack.callback(_forget, self.directory)
-        for name in namespace.NAMES:
-            namespace.remove(name)  # a killed agent's
-        self.log = kmsg.KernelLog()
-        self._stack.callback(self.log.close)
-        self._before = leaks.census()
+        with ExitStack() as stack:
+            stack.callback(os.close, _lock())
+            # on bpffs, ours alone
+            self.directory = _pin_directory()
+            stack.callback(_forget, self.directory)
+            for name in namespace.NAMES:
+                namespace.remove(name)  # a killed agent's
+            self.log = kmsg.KernelLog()
+            stack.callback(self.log.close)
+            self._before = leaks.census()
+            self._stack = stack.pop_all()
         # hooks of the loaded object on which both ways of attaching were held together
         self._cross_checked: set[str] = set()
 

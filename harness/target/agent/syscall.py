@@ -213,15 +213,27 @@ def run_once(
     return Run(retval, frame, ctx_in.raw if ctx_in is not None else b"")
 
 
-def prog_load(kind: int, insns: bytes, *, flags: int = 0) -> int:
-    """Load raw instructions; on refusal the OSError's filename holds the verifier log."""
+def prog_load(
+    kind: int,
+    insns: bytes,
+    *,
+    flags: int = 0,
+    attach_type: int = 0,
+    btf_id: int = 0,
+    target: int = 0,
+) -> int:
+    """Load raw instructions; on refusal the OSError's filename holds the verifier log.
+
+    btf_id is the function to attach to, in the kernel or in the program behind `target`.
+    """
     code = ctypes.create_string_buffer(insns, len(insns))
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(65536)
     attr = struct.pack(
-        "=IIQQIIQII16sII",
+        "=IIQQIIQII16sIIIIQIIQIII",
         kind, len(insns) // 8, _address(code), _address(licence), 1, 65536,
-        _address(log), 0, flags, b"bpfthrow_probe", 0, 0,
+        _address(log), 0, flags, b"bpfthrow_probe", 0, attach_type,
+        0, 0, 0, 0, 0, 0, 0, btf_id, target,
     )  # fmt: skip
     try:
         return call(PROG_LOAD, attr)[0]
