@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from harness.model import Input
 from harness.sim.memory import Memory, Region
+from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, Unsupported
 
 XDP_HEADROOM_BYTES = 256
@@ -61,6 +62,8 @@ class Packet:
     end: int
     # bytes of the frame before `start` that the program does not see (cgroup_skb: Ethernet)
     hidden: bytes = b""
+    # data_end was never set: every bounds check fails
+    closed: bool = False
 
     def settle(self) -> None:
         """Let the bounds of the region follow a move of the positions."""
@@ -103,11 +106,14 @@ class Context:
 Builder = Callable[[Memory, Input, str], Context]
 
 
-def build(program_type: str, hook: str, given: Input, memory: Memory) -> Context:
+def build(program_type: str, hook: str, given: Input, memory: Memory, profile: Profile) -> Context:
     """A fresh context for one run. Raises Unsupported for a type without BPF_PROG_TEST_RUN."""
     if program_type not in _BUILDERS:
         raise Unsupported(f"running a program of type {program_type or 'unknown'} by itself")
-    return _BUILDERS[program_type](memory, given, hook)
+    made = _BUILDERS[program_type](memory, given, hook)
+    if made.packet is not None and program_type == "cgroup_skb":
+        made.packet.closed = not profile.cgroup_skb_sees_data
+    return made
 
 
 def _packet_of(given: Input) -> bytes:
@@ -240,6 +246,8 @@ def _pointer(
 ) -> int:
     if access != layout[name]:
         raise Fault(f"{kind}.{name} can only be loaded as a whole")
+    if packet.closed and name == "data_end":
+        return 0
     at = {"data": packet.start, "data_end": packet.end, "data_meta": packet.meta}[name]
     return packet.region.address + at
 

@@ -132,7 +132,9 @@ def _run_all(machine: Machine, case: Case) -> tuple[tuple[int, ...], tuple[str, 
         if case.repeat > 1:
             machine.trace.depth = 0
             machine.trace.say(f"run {number + 1} of {case.repeat}:")
-        given = context.build(machine.program_type, case.hook, case.input, machine.memory)
+        given = context.build(
+            machine.program_type, case.hook, case.input, machine.memory, machine.profile
+        )
         retval = machine.run(case.program, given) & _U32
         retvals.append(retval)
         frame = given.data_out()

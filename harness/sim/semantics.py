@@ -34,6 +34,8 @@ class Profile:
     extra_kfuncs: frozenset[str] = frozenset()
     # bpf_csum_diff() gives 16 bits: Linux kernel commit 6a4794d5a3e2 (in v6.13)
     csum_diff_folds: bool = False
+    # BPF_PROG_TEST_RUN sets data_end for cgroup_skb programs (measured: not on 6.12)
+    cgroup_skb_sees_data: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -49,6 +51,7 @@ PROFILES: dict[str, Profile] = {
             _SINCE_6_7 | {"sock_ops"},
             frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"}),
             csum_diff_folds=True,
+            cgroup_skb_sees_data=True,
         ),
         Profile(
             "7.3",
@@ -58,6 +61,7 @@ PROFILES: dict[str, Profile] = {
             _SINCE_6_7 | {"sock_ops", "raw_tp"},
             frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"}),
             csum_diff_folds=True,
+            cgroup_skb_sees_data=True,
         ),
     )
 }

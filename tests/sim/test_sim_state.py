@@ -174,8 +174,10 @@ def test_load_and_store_bytes(run):
 def test_cgroup_skb_starts_at_the_network_header(run):
     text = tc("return *(char *)(long)ctx->data == 7;", section="cgroup_skb/egress")
     text = text.replace("return", "if (ctx->data + 1 > ctx->data_end) return 0; return")
-    seen = run(text, packet=bytes(14) + b"\x07" + bytes(40))
-    assert (seen.retval, seen.data_out) == (1, bytes(14) + b"\x07" + bytes(40))
+    packet = bytes(14) + b"\x07" + bytes(40)
+    old, new = (run(text, packet=packet, profile=profile) for profile in ("6.12", "6.18"))
+    assert (old.retval, new.retval) == (0, 1)  # 6.12 never sets data_end here
+    assert old.data_out == new.data_out == packet
 
 
 def test_vlan_tag_is_out_of_the_frame_on_live_ingress_and_back_on_the_wire(run):
@@ -292,3 +294,52 @@ def test_endless_recursion_is_a_fault(run):
     int r = x ? f(x + 1) : 0; asm volatile("" : "+r"(r)); return r + x; }"""
     seen = run(tc("return f(1);", before), profile="7.3")
     assert "more than 128 frames: recursion" in seen.message
+
+
+# what 6.12.107, 6.18.15 and 7.3.4 answered in BPF_PROG_TEST_RUN
+MEASURED = [
+    ('char a[8] = "abcdefg"; return bpf_strncmp(a, 8, "abcdxfg");', -1),
+    ('char a[8] = "abc"; return bpf_strncmp(a, 2, "abX");', 0),
+    ('return bpf_printk("%5d|%05x|%c%%", 5, 255, 99);', 14),
+    ('return bpf_printk("a %lld %s", -5LL, "str");', 8),
+    ('return bpf_printk("%hhd", 300);', -22),
+    ("__u64 y = 1; long r = bpf_probe_read_kernel(&y, 8, 0); return r * 10 + y;", -340),
+    ("return bpf_skb_pull_data(ctx, 65);", -12),
+    ("return bpf_redirect(1, 2);", 2),
+    ("return ctx->pkt_type;", 3),
+    ("return ctx->ingress_ifindex * 10 + ctx->ifindex;", 1),
+    ("ctx->queue_mapping = 5; return ctx->queue_mapping;", 5),
+    ("return bpf_loop((8 << 20) + 1, never, 0, 0);", -7),
+]
+
+
+@pytest.mark.parametrize(("body", "retval"), MEASURED)
+def test_values_measured_on_kernels(run, body, retval):
+    before = "static long never(__u32 i, void *c) { return 0; }"
+    packet = bytes([2, 0, 0, 0, 0, 2]) + bytes(58)
+    seen = run(tc(body, before if "never" in body else ""), packet=packet)
+    assert seen.retval == retval & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(
+    ("delta", "retval"), [(-200, 0), (-216, 0), (-217, -22), (50, 0), (51, -22)]
+)
+def test_head_moves_within_the_limits_measured_on_kernels(run, delta, retval):
+    seen = run(xdp(f"return bpf_xdp_adjust_head(ctx, {delta});"))
+    assert seen.retval == retval & 0xFFFFFFFF
+
+
+def test_metadata_comes_out_of_test_run_but_not_of_the_wire(run):
+    text = xdp("bpf_xdp_adjust_meta(ctx, -4); return XDP_PASS;")
+    packet = bytes(range(64))
+    assert run(text, packet=packet).data_out == bytes(4) + packet
+    assert run(text, packet=packet, hook="xdp-native").data_out == packet
+
+
+def test_per_cpu_hash_is_updated_in_place_and_hash_is_replaced(run):
+    body = """__u32 k = 1; __u64 v = 3; bpf_map_update_elem(&m, &k, &v, 0);
+    __u64 *p = bpf_map_lookup_elem(&m, &k); if (!p) return -1; v = 4;
+    bpf_map_update_elem(&m, &k, &v, 0); *p += 10; p = bpf_map_lookup_elem(&m, &k);
+    return p ? *p : -2;"""
+    assert run(tc(body, MAP.format(kind="PERCPU_HASH"))).retval == 14
+    assert run(tc(body, MAP.format(kind="HASH"))).retval == 4
