@@ -143,7 +143,7 @@ def _by_hand(transport: paramiko.Transport, case: Case) -> float:
     place, pin = "/run/bench.bpf.o", "/sys/fs/bpf/bench"
     files: dict[str, Path | bytes] = {place: Path(case.object)}
     files["/run/bench.in"] = case.input.packet or case.input.ctx or bytes(64)
-    channel.push(transport, files)
+    channel.Files(transport).push(files)
     data = "ctx_in" if case.input.ctx is not None else "data_in"
     commands = (
         f"prog loadall {place} {pin}",

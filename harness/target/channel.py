@@ -10,7 +10,10 @@ import os
 import posixpath
 import select
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _LINE_MAX_BYTES = 64 << 20
+_KEEPALIVE_S = 2
 
 
 class Deadline:
@@ -69,13 +73,16 @@ def connect(sock: socket.socket, login: Login, deadline: Deadline) -> paramiko.T
     try:
         transport.start_client(timeout=deadline.left_s())
         _check_host_key(transport.get_remote_server_key(), login.host_key)
-        transport.auth_publickey(login.user, login.key)
+        with limited(transport, deadline.left_s()):
+            transport.auth_publickey(login.user, login.key)
     except (paramiko.SSHException, EOFError, OSError) as error:
         transport.close()
         raise MachineLostError(f"ssh refused: {_words(error)}") from error
     except BaseException:
         transport.close()
         raise
+    # Also wakes a guest whose virtio port lost an interrupt: seen as a session that never began.
+    transport.set_keepalive(_KEEPALIVE_S)
     return transport
 
 
@@ -91,18 +98,47 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def push(transport: paramiko.Transport, files: dict[str, Path | bytes]) -> None:
-    """Write files on the machine by SFTP, directories made as needed."""
+class Files:
+    """Pushes files to a machine over one SFTP session, opened on first use."""
+
+    def __init__(self, transport: paramiko.Transport, timeout_s: float = 60.0) -> None:
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._sftp: paramiko.SFTPClient | None = None
+
+    def push(self, files: dict[str, Path | bytes]) -> None:
+        """Write files on the machine, directories made as needed.
+
+        MachineLostError when that fails or takes longer than the time-out.
+        """
+        try:
+            with limited(self._transport, self._timeout_s):
+                sftp = self._sftp = self._sftp or self._open()
+                for remote, content in files.items():
+                    _make_parents(sftp, posixpath.dirname(remote))
+                    data = content if isinstance(content, bytes) else content.read_bytes()
+                    with sftp.open(remote, "wb") as out:
+                        out.set_pipelined(True)
+                        out.write(data)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise MachineLostError(f"cannot push files: {_words(error)}") from error
+
+    def _open(self) -> paramiko.SFTPClient:
+        session = self._transport.open_session(timeout=self._timeout_s)
+        session.invoke_subsystem("sftp")
+        return paramiko.SFTPClient(session)
+
+
+@contextmanager
+def limited(transport: paramiko.Transport, seconds: float) -> Iterator[None]:
+    """Close the transport when the block takes longer: paramiko waits for ever in many places."""
+    timer = threading.Timer(seconds, transport.close)
+    timer.daemon = True
+    timer.start()
     try:
-        with paramiko.SFTPClient.from_transport(transport) as sftp:  # type: ignore[union-attr]
-            for remote, content in files.items():
-                _make_parents(sftp, posixpath.dirname(remote))
-                data = content if isinstance(content, bytes) else content.read_bytes()
-                with sftp.open(remote, "wb") as out:
-                    out.set_pipelined(True)
-                    out.write(data)
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise MachineLostError(f"cannot push files: {_words(error)}") from error
+        yield
+    finally:
+        timer.cancel()
 
 
 def _make_parents(sftp: paramiko.SFTPClient, directory: str) -> None:
@@ -249,8 +285,9 @@ class AgentChannel:
 def start_agent(transport: paramiko.Transport, command: str, timeout_s: float) -> AgentChannel:
     """Run the agent's command in a new session."""
     try:
-        channel = transport.open_session(timeout=timeout_s)
-        channel.exec_command(command)
+        with limited(transport, timeout_s):
+            channel = transport.open_session(timeout=timeout_s)
+            channel.exec_command(command)
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise MachineLostError(f"cannot start the agent: {error}") from error
     return AgentChannel(channel)

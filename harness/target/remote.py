@@ -110,18 +110,14 @@ def open_ssh(place: str, settings: Settings) -> RemoteTarget:
             ) from error
         transport = ssh.get_transport()
         assert transport is not None
+        files = channel.Files(transport)
         with tempfile.TemporaryDirectory() as scratch:
             archive = zipapp.build_agent(Path(scratch))
-            channel.push(transport, {f"{_PLACE}/agent.pyz": archive})
+            files.push({f"{_PLACE}/agent.pyz": archive})
         agent = channel.start_agent(
             transport, f"exec python3 -I -S -B {_PLACE}/agent.pyz", _CONNECT_TIMEOUT_S
         )
-        client = AgentClient(
-            agent,
-            lambda files: channel.push(transport, files),
-            f"{_PLACE}/objects",
-            settings.timeout_scale,
-        )
+        client = AgentClient(agent, files.push, f"{_PLACE}/objects", settings.timeout_scale)
         return RemoteTarget(f"ssh-{host}", client, stack.pop_all())
 
 

@@ -25,6 +25,7 @@ from harness.target.base import Facts
 from harness.target.client import AgentClient, missing_options
 
 PLACE = "/run/bpfthrow"
+PUSH_TIMEOUT_S = 30.0
 # The guest's init may still be mounting when sshd answers.
 _AGENT = (
     f"until [ -e {PLACE}/ready ]; do /usr/bin/busybox sleep 0.02; done;"
@@ -157,12 +158,11 @@ class VirtualTarget:
         assert guest.transport is not None
         transport = guest.transport
         archive = agent_archive(self._machine.root, self._machine.root_hash)
-        channel.push(transport, {f"{PLACE}/agent.pyz": archive})
         factor = guest.scale * scale
+        files = channel.Files(transport, PUSH_TIMEOUT_S * factor)
+        files.push({f"{PLACE}/agent.pyz": archive})
         agent = channel.start_agent(transport, _AGENT, 30 * factor)
-        self._client = AgentClient(
-            agent, lambda files: channel.push(transport, files), f"{PLACE}/objects", factor
-        )
+        self._client = AgentClient(agent, files.push, f"{PLACE}/objects", factor)
         hello = self._client.hello()
         if hello["kernel"] != self._machine.release:
             raise MachineLostError(
