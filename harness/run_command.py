@@ -112,6 +112,7 @@ class _Run:
                 own.jit or facts.jit,
                 facts.loader,
                 facts.expects_throw,
+                spec=self.spec.removeprefix("vm:"),
             )
 
 
