@@ -93,7 +93,8 @@ def _may_install() -> bool:
 
 
 def _apt_get(*arguments: str) -> bool:
-    settings = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", *arguments]
+    quiet = ("-q", "-oDpkg::Use-Pty=0")
+    settings = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *quiet, *arguments]
     argv = settings if os.geteuid() == 0 else ["sudo", *settings]
     # apt's own output is progress; standard output belongs to whoever runs make
     return subprocess.run(argv, stdout=sys.stderr, check=False).returncode == 0
