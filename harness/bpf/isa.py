@@ -109,6 +109,30 @@ class Insn:
         return self.code == CALL
 
 
+def registers_read(insn: Insn) -> tuple[int, ...]:
+    """Registers whose value the instruction needs (calls excepted)."""
+    if insn.cls in (Class.ALU, Class.ALU64):
+        return _alu_reads(insn)
+    if insn.cls in (Class.JMP, Class.JMP32) and insn.op in JUMP_OPS:
+        return (insn.dst, insn.src) if insn.uses_register else (insn.dst,)
+    if insn.cls is Class.LDX:
+        return (insn.src,)
+    if insn.cls is Class.ST:
+        return (insn.dst,)
+    if insn.cls is Class.STX:
+        return (insn.dst, insn.src)
+    return (0,) if insn.code == EXIT else ()
+
+
+def _alu_reads(insn: Insn) -> tuple[int, ...]:
+    name = ALU_OPS.get(insn.op)
+    if name == "mov":
+        return (insn.src,) if insn.uses_register else ()
+    if name in ("neg", "end") or not insn.uses_register:
+        return (insn.dst,)
+    return (insn.dst, insn.src)
+
+
 def decode(code: bytes) -> tuple[Insn, ...]:
     """Decode whole instructions. Raises ObjectError for a length that is not a multiple of 8."""
     if len(code) % INSN_BYTES:

@@ -15,6 +15,7 @@ from harness.bpf.link import Program, Ref, RefKind
 from harness.sim import alu
 from harness.sim.alu import M32, M64, signed
 from harness.sim.signals import Fault, Unsupported
+from harness.sim.structure import check_structure, jump_target
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
@@ -28,60 +29,12 @@ EXIT = -1
 
 def compile_program(machine: "Machine", program: Program) -> list[Step]:
     """One step per instruction slot of `program`. Raises Fault for code that leaves a function."""
-    _check_structure(program)
+    check_structure(program)
     steps: list[Step] = []
     for pc, insn in enumerate(program.insns):
         make = _MAKERS[insn.cls]
         steps.append(make(machine, program, pc, insn))
     return steps
-
-
-_ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32})
-
-
-def _check_structure(program: Program) -> None:
-    """check_subprogs() of the verifier, in its words: what the steps rely on."""
-    for function in program.functions:
-        for pc in range(function.start, function.end):
-            insn = program.insns[pc]
-            if insn.dst > 10 or insn.src > 10:
-                raise Fault(f"R{max(insn.dst, insn.src)} is invalid; instruction {pc}")
-            target = _target(pc, insn)
-            if target is not None and not function.start <= target < function.end:
-                raise Fault(f"jump out of range from insn {pc} to {target}")
-        if program.insns[function.end - 1].code not in _ENDS:
-            raise Fault(f"last insn is not an exit or jmp; function {function.name}")
-
-
-def _target(pc: int, insn: Insn) -> int | None:
-    """Where a jump goes, None for other instructions."""
-    if insn.cls not in (Class.JMP, Class.JMP32) or insn.code in (isa.EXIT, isa.CALL):
-        return None
-    return pc + 1 + (insn.imm if insn.code == isa.JA32 else insn.off)
-
-
-def registers_read(insn: Insn) -> tuple[int, ...]:
-    """Registers whose value the instruction needs (calls excepted)."""
-    if insn.cls in (Class.ALU, Class.ALU64):
-        return _alu_reads(insn)
-    if insn.cls in (Class.JMP, Class.JMP32) and insn.op in isa.JUMP_OPS:
-        return (insn.dst, insn.src) if insn.uses_register else (insn.dst,)
-    if insn.cls is Class.LDX:
-        return (insn.src,)
-    if insn.cls is Class.ST:
-        return (insn.dst,)
-    if insn.cls is Class.STX:
-        return (insn.dst, insn.src)
-    return (0,) if insn.code == isa.EXIT else ()
-
-
-def _alu_reads(insn: Insn) -> tuple[int, ...]:
-    name = isa.ALU_OPS.get(insn.op)
-    if name == "mov":
-        return (insn.src,) if insn.uses_register else ()
-    if name in ("neg", "end") or not insn.uses_register:
-        return (insn.dst,)
-    return (insn.dst, insn.src)
 
 
 def _bad(pc: int, insn: Insn) -> Step:
@@ -193,7 +146,7 @@ def _jump(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
     if insn.code == isa.CALL:
         return _call(machine, program, pc, insn)
     if insn.code in (isa.JA, isa.JA32):
-        return _goto(machine, _target(pc, insn) or 0, pc)
+        return _goto(machine, jump_target(pc, insn) or 0, pc)
     if insn.code == isa.MAY_GOTO:
         return _may_goto(machine, pc)
     name = isa.JUMP_OPS.get(insn.op)

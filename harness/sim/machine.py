@@ -13,10 +13,11 @@ from random import Random
 
 from harness.bpf.btf import Kind
 from harness.bpf.elf import Object
+from harness.bpf.isa import registers_read
 from harness.bpf.link import LinkedFunction, Program, Ref, RefKind, link
 from harness.model import Companion
 from harness.sim import helpers, kfuncs
-from harness.sim.compile import EXIT, Registers, Step, compile_program, registers_read
+from harness.sim.compile import EXIT, Registers, Step, compile_program
 from harness.sim.context import Context, tracing
 from harness.sim.maps import Map, check, create
 from harness.sim.memory import STACK_BYTES, Memory, Region

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf import disasm
-from harness.sim.compile import registers_read
+from harness.bpf.isa import registers_read
 
 if TYPE_CHECKING:
     from harness.bpf.link import Program

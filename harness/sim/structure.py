@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What must hold of a program's code before a single instruction runs: it stays in its functions.
+
+Owns the few structural rules of the verifier that the interpreter relies on, in the verifier's
+words. Everything else about acceptance is a verifier's business, and there is none here.
+"""
+
+from harness.bpf import isa
+from harness.bpf.isa import Class, Insn
+from harness.bpf.link import Program
+from harness.sim.signals import Fault
+
+_ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32})
+
+
+def check_structure(program: Program) -> None:
+    """check_subprogs() of the verifier. Raises Fault for code that leaves its function."""
+    for function in program.functions:
+        for pc in range(function.start, function.end):
+            insn = program.insns[pc]
+            if insn.dst > 10 or insn.src > 10:
+                raise Fault(f"R{max(insn.dst, insn.src)} is invalid; instruction {pc}")
+            target = jump_target(pc, insn)
+            if target is not None and not function.start <= target < function.end:
+                raise Fault(f"jump out of range from insn {pc} to {target}")
+        if program.insns[function.end - 1].code not in _ENDS:
+            raise Fault(f"last insn is not an exit or jmp; function {function.name}")
+
+
+def jump_target(pc: int, insn: Insn) -> int | None:
+    """Where a jump goes, None for other instructions."""
+    if insn.cls not in (Class.JMP, Class.JMP32) or insn.code in (isa.EXIT, isa.CALL):
+        return None
+    return pc + 1 + (insn.imm if insn.code == isa.JA32 else insn.off)
