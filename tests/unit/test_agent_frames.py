@@ -42,6 +42,8 @@ def test_tag_goes_back_behind_the_addresses(status, tpid, expected):
         # one tag is taken out before tc, a second one is not
         (b"\x81\x00\x00\x05\x08\x00" + PAYLOAD, 0x0800),
         (b"\x88\xa8\x00\x07\x81\x00\x00\x05\x08\x00" + PAYLOAD, 0x8100),
+        # unless the first has id 0, a mere priority
+        (b"\x81\x00\xe0\x00\x81\x00\x00\x05\x08\x00" + PAYLOAD, 0x0800),
         # too short to hold what follows the tag: left alone
         (b"\x81\x00\x00", 0x8100),
         # a length, not a type: 802.2, and the 802.3 of raw Novell frames

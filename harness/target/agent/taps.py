@@ -72,12 +72,15 @@ def with_tag(frame: bytes, auxdata: bytes) -> bytes:
 def protocol_after_ingress(frame: bytes) -> int:
     """skb->protocol of a received frame when it has passed tc ingress.
 
-    The outermost VLAN tag is gone by then (skb_vlan_untag). Below 0x600 the field is a length:
-    ETH_P_802_2, or ETH_P_802_3 for the 0xffff of raw Novell frames (eth_type_trans).
+    The outermost VLAN tag is gone by then (skb_vlan_untag), and the one behind a tag with id 0,
+    too (__netif_receive_skb_core). Below 0x600 the field is a length: ETH_P_802_2, or
+    ETH_P_802_3 for the 0xffff of raw Novell frames (eth_type_trans).
     """
     at = _MAC_BYTES
     ethertype = int.from_bytes(frame[at : at + 2], "big")
-    if ethertype in _VLAN_TYPES and len(frame) >= at + 6:
+    vlan_id = 0
+    while ethertype in _VLAN_TYPES and not vlan_id and len(frame) >= at + 6:
+        vlan_id = int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF
         at += 4
         ethertype = int.from_bytes(frame[at : at + 2], "big")
     if ethertype >= _ETHERTYPE_MIN:
