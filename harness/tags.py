@@ -69,8 +69,11 @@ class Claims:
         ran = replace(self, verdict=Verdict.RAN).expectation(input_name, globals_)
         made = []
         for series in SERIES:
-            expectation = general
-            for what, value in self.on_series.get(series, ()):
+            changes = self.on_series.get(series, ())
+            # a series that words its refusal otherwise does not say the general words too
+            reworded = any(what == "msg" for what, _ in changes)
+            expectation = replace(general, messages=()) if reworded else general
+            for what, value in changes:
                 expectation = _override(expectation, ran, what, value)
             if expectation != general:
                 made.append((series, expectation))
