@@ -3,6 +3,8 @@
 #include "exceptions.h"
 
 SEC("tc") __failure
+__errno(2)
+__msg("{{cannot find exception callback|could not be found in BTF}}")
 __exception_cb(nowhere)
 int refused(struct __sk_buff *skb)
 {

@@ -8,6 +8,8 @@ static __noinline __attribute__((used)) int callback(__u64 cookie)
 }
 
 SEC("tc") __failure
+__errno(22)
+__msg("{{must be a global non-hidden function|must have global linkage}}")
 __exception_cb(callback)
 int refused(struct __sk_buff *skb)
 {

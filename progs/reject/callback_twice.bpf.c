@@ -13,6 +13,8 @@ int two(__u64 cookie)
 }
 
 SEC("tc") __failure
+__errno(17)
+__msg("multiple exception callback tags for main subprog")
 __exception_cb(one)
 __exception_cb(two)
 int refused(struct __sk_buff *skb)
