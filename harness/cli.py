@@ -53,6 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
         # the reader (head, less) has gone; nothing more to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+    except OSError as error:
+        # a full disk, a directory taken away: the world's fault, and it has a name
+        where = f"{error.filename}: " if error.filename else ""
+        return _report(WorldError(f"{where}{error.strerror or error}", fix="bpfthrow doctor"))
 
 
 def build_parser(given: list[str]) -> argparse.ArgumentParser:

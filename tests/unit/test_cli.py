@@ -88,3 +88,22 @@ def test_no_guest_is_up_in_a_new_home(command):
     code, out, _ = command("vm", "list", "--json")
     assert (code, json.loads(out)) == (0, [])
     assert command("vm", "down", "--all")[0] == 0
+
+
+def test_a_full_disk_is_named_without_a_traceback(command, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "/cache/kernels/x")
+
+    monkeypatch.setattr("harness.config_command.run", full)
+    code, _, err = command("config")
+    assert code == 128
+    assert "/cache/kernels/x: No space left on device" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_is_130(command, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.config_command.run", interrupted)
+    assert command("config")[0] == 130
