@@ -3,6 +3,7 @@
 
 import errno
 import types
+from contextlib import ExitStack, nullcontext
 
 import pytest
 
@@ -16,15 +17,18 @@ OUT = b"out" * 20
 
 
 class FakeTap:
-    def __init__(self):
+    def __init__(self, _device="", protocol=None):
         self.frames = []
-        self.protocol = None
+        self.protocol = protocol
 
     def listen(self, protocol):
         self.protocol = protocol
 
     def drain(self):
         self.frames.clear()
+
+    def close(self):
+        pass
 
     def receive(self):
         return self.frames.pop(0) if self.frames else None
@@ -38,11 +42,16 @@ class FakeMachine:
         self.waits = []
         self.machine = hooks.Hooks.__new__(hooks.Hooks)
         self.machine._far, self.machine._back = FakeTap(), FakeTap()
+        self.machine._behind = {}
+        self.machine._stack = ExitStack()
+        self.machine.wire = types.SimpleNamespace(b=types.SimpleNamespace(namespace=5, device="vb"))
         self.machine._sender = types.SimpleNamespace(send=self.send)
         self.machine._trace = types.SimpleNamespace(events=lambda _: set(events))
         self.ends_at, self.runs, self.send_errno = ends_at, runs, send_errno
         monkeypatch.setattr(hooks.syscall, "prog_info", self.info)
         monkeypatch.setattr(hooks.taps, "wait", self.wait)
+        monkeypatch.setattr(hooks.taps, "Tap", FakeTap)
+        monkeypatch.setattr(hooks.namespace, "inside", nullcontext)
         monkeypatch.setattr(hooks, "_RUN_LIMIT_S", 0.01)
 
     def info(self, _):
@@ -53,9 +62,16 @@ class FakeMachine:
         if self.runs:
             self.count += 1
         if self.ends_at:
-            getattr(self.machine, self.ends_at).frames.append(OUT)
+            self.tap(self.ends_at).frames.append(OUT)
         if self.send_errno:
             raise OSError(self.send_errno, "sending failed")
+
+    def tap(self, where):
+        return (
+            self.machine._behind[where]
+            if where in self.machine._behind
+            else getattr(self.machine, where)
+        )
 
     def wait(self, taps, timeout_s):
         self.waits.append(timeout_s)
@@ -74,7 +90,11 @@ class FakeMachine:
         ("xdp-native", "_back", ("xdp_redirect",), Action.REDIRECT),
         ("xdp-generic", None, (), Action.DROP),
         ("xdp-generic", None, ("xdp_exception",), Action.ABORTED),
-        ("tc-ingress", "_far", (), Action.PASS),
+        # FRAME is of protocol 4 (802.2); a program may make it IPv6
+        ("tc-ingress", 0x0004, (), Action.PASS),
+        ("tc-ingress", 0x86DD, (), Action.PASS),
+        # a tap before the program has no say
+        ("tc-ingress", "_far", (), Action.DROP),
         # tc cannot transmit back: whatever returns was redirected
         ("tc-ingress", "_back", (), Action.REDIRECT),
         ("tcx-egress", None, (), Action.DROP),
@@ -84,7 +104,8 @@ class FakeMachine:
 )
 def test_fate_of_a_frame(monkeypatch, hook, ends_at, events, action):
     (shot,) = FakeMachine(monkeypatch, ends_at, events).shots(hook)
-    assert shot == hooks.Shot(action, OUT if ends_at else None)
+    lost = action in (Action.DROP, Action.ABORTED)
+    assert shot == hooks.Shot(action, None if lost else OUT)
 
 
 def test_silence_alone_is_not_a_drop(monkeypatch):
@@ -95,7 +116,7 @@ def test_silence_alone_is_not_a_drop(monkeypatch):
 
 def test_a_frame_that_bypassed_the_program_is_not_a_pass(monkeypatch):
     with pytest.raises(WorldError, match="never ran") as caught:
-        FakeMachine(monkeypatch, "_far", runs=False).shots("tc-ingress")
+        FakeMachine(monkeypatch, 0x0004, runs=False).shots("tc-ingress")
     assert OUT.hex() in caught.value.evidence
 
 
@@ -126,12 +147,14 @@ def test_a_frame_too_long_is_the_callers_mistake(monkeypatch):
 
 @pytest.mark.parametrize(
     ("hook", "protocol"),
-    [("tc-ingress", 0x0004), ("tcx-ingress", 0x0004), ("tc-egress", 3), ("xdp-native", 3)],
+    [("tc-ingress", 0), ("tcx-ingress", 0), ("tc-egress", 3), ("xdp-native", 3)],
 )
 def test_ingress_is_watched_behind_the_hook(monkeypatch, hook, protocol):
-    machine = FakeMachine(monkeypatch, "_far")
+    machine = FakeMachine(monkeypatch)
     machine.shots(hook)
     assert machine.machine._far.protocol == protocol
+    assert all(tap.protocol == key for key, tap in machine.machine._behind.items())
+    assert bool(machine.machine._behind) is hook.endswith("ingress")
 
 
 def test_every_live_hook_has_its_place():

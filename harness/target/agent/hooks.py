@@ -28,6 +28,8 @@ from harness.target.agent.tracepoints import Trace
 _RUN_LIMIT_S = 2.0
 _GRACE_S = 0.03
 _STEP_S = 0.002
+# what a program on ingress may turn a frame into: IPv4, IPv6, one more VLAN tag
+_OTHER_PROTOCOLS = (0x0800, 0x86DD, 0x8100, 0x88A8)
 # r0 = XDP_PASS; exit
 _XDP_PASS = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 
@@ -79,6 +81,8 @@ class Hooks:
             self._stack = stack.pop_all()
         self._key: tuple[int, str] | None = None
         self._peer_ready = False
+        # taps behind tc ingress, by protocol
+        self._behind: dict[int, taps.Tap] = {}
 
     def run(self, case: Case, program: Program) -> list[Shot]:
         """Send the case's packet `repeat` times past `program` on the case's hook."""
@@ -136,16 +140,26 @@ class Hooks:
     # sending and watching --------------------------------------------------------------
 
     def _send(self, hook: str, program: Program, frame: bytes, repeat: int) -> list[Shot]:
+        far = [self._far]
         if PLACES[hook].direction == "ingress":
             # an ETH_P_ALL tap would see the frame before tc does
-            self._far.listen(taps.protocol_after_ingress(frame))
+            self._far.listen(0)
+            protocols = {taps.protocol_after_ingress(frame), *_OTHER_PROTOCOLS}
+            far = [self._tap_behind(protocol) for protocol in sorted(protocols)]
         else:
             self._far.listen(taps.ETH_P_ALL)
-        return [self._shoot(hook, program, frame) for _ in range(max(repeat, 1))]
+        return [self._shoot(hook, program, frame, far) for _ in range(max(repeat, 1))]
 
-    def _shoot(self, hook: str, program: Program, frame: bytes) -> Shot:
-        both = [self._far, self._back]
-        for tap in both:
+    def _tap_behind(self, protocol: int) -> taps.Tap:
+        if protocol not in self._behind:
+            with namespace.inside(self.wire.b.namespace):
+                self._behind[protocol] = taps.Tap(self.wire.b.device, protocol)
+            self._stack.callback(self._behind[protocol].close)
+        return self._behind[protocol]
+
+    def _shoot(self, hook: str, program: Program, frame: bytes, far: list[taps.Tap]) -> Shot:
+        watched = [*far, self._back]
+        for tap in watched:
             tap.drain()
         runs = syscall.prog_info(program.fd).run_count
         self._fire(frame)
@@ -155,10 +169,10 @@ class Hooks:
                 raise WorldError(
                     f"{hook}: the hook never ran {program.name!r}",
                     evidence=f"run_cnt stayed {runs} for {_RUN_LIMIT_S} s after sending "
-                    f"{frame.hex()}; at the far side: {self._arrived()}",
+                    f"{frame.hex()}; at the far side: {_arrived(far)}",
                 )
-            taps.wait(both, _STEP_S)
-        ready = taps.wait(both, 0) or taps.wait(both, _GRACE_S)
+            taps.wait(watched, _STEP_S)
+        ready = taps.wait(watched, 0) or taps.wait(watched, _GRACE_S)
         return self._judge(hook, program, ready)
 
     def _fire(self, frame: bytes) -> None:
@@ -174,18 +188,15 @@ class Hooks:
 
     def _judge(self, hook: str, program: Program, ready: list[taps.Tap]) -> Shot:
         xdp = bool(PLACES[hook].xdp_mode)
-        if self._far in ready:
-            return Shot(Action.PASS, self._far.receive())
+        arrived = [tap for tap in ready if tap is not self._back]
+        if arrived:
+            return Shot(Action.PASS, arrived[0].receive())
         events = self._trace.events(program.id) if xdp else set()
         if self._back in ready:
             redirected = not xdp or "xdp_redirect" in events
             action = Action.REDIRECT if redirected else Action.TX
             return Shot(action, self._back.receive())
         return Shot(Action.ABORTED if "xdp_exception" in events else Action.DROP, None)
-
-    def _arrived(self) -> str:
-        frame = self._far.receive()
-        return frame.hex() if frame is not None else "nothing"
 
     # attaching: one method per way, listed in PLACES ------------------------------------
 
@@ -256,6 +267,11 @@ class Hooks:
             left = syscall.prog_query(end.index, kind)
         if left:
             raise WorldError(f"tcx programs {left} are still on {end.device} after detaching")
+
+
+def _arrived(far: list[taps.Tap]) -> str:
+    frames = [frame.hex() for tap in far if (frame := tap.receive()) is not None]
+    return ", ".join(frames) or "nothing"
 
 
 def _bpftool_net(verb: str, kind: str, program: Program, device: str) -> None:
