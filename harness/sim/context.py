@@ -69,10 +69,6 @@ class Packet:
         """Let the bounds of the region follow a move of the positions."""
         self.region.low, self.region.high = self.meta, self.end
 
-    def frame(self) -> bytes:
-        """Bytes from data to data_end."""
-        return bytes(self.region.data[self.start : self.end])
-
 
 @dataclass(slots=True)
 class Context:
@@ -82,25 +78,18 @@ class Context:
     packet: Packet | None = None
     # of an skb or xdp_md: field -> value; None: not modelled
     fields: dict[str, int | None] = field(default_factory=dict)
-    # a VLAN tag that the receive path took out of the frame: (TPID, TCI)
-    vlan: tuple[int, int] | None = None
     # bpf_redirect() or bpf_redirect_map() named a target
     redirect_set: bool = False
     # BPF_PROG_TEST_RUN of an XDP program gives back the metadata in front of the frame too
     gives_metadata: bool = False
 
     def data_out(self) -> bytes | None:
-        """The frame as it goes on: hidden header and taken-out VLAN tag back in place."""
-        if self.packet is None:
-            return None
+        """The frame as it goes on. A VLAN tag that the receive path took out stays out of it."""
         packet = self.packet
-        frame = packet.hidden + packet.frame()
-        if self.gives_metadata:
-            return bytes(packet.region.data[packet.meta : packet.start]) + frame
-        if self.vlan is None:
-            return frame
-        tag = b"".join(part.to_bytes(2, "big") for part in self.vlan)
-        return frame[:12] + tag + frame[12:]
+        if packet is None:
+            return None
+        start = packet.meta if self.gives_metadata else packet.start
+        return packet.hidden + bytes(packet.region.data[start : packet.end])
 
 
 Builder = Callable[[Memory, Input, str], Context]
@@ -151,9 +140,7 @@ def _skb(memory: Memory, given: Input, hook: str) -> Context:
         frame = frame[:12] + frame[12 + _VLAN_TAG_BYTES :]
     packet = _load_packet(memory, frame, SKB_HEADROOM_BYTES)
     fields = _skb_fields(frame, hook, vlan)
-    made = _with_fields(memory, "__sk_buff", _SKB, _SKB_BYTES, fields, packet, "tc")
-    made.vlan = vlan
-    return made
+    return _with_fields(memory, "__sk_buff", _SKB, _SKB_BYTES, fields, packet, "tc")
 
 
 def _cgroup_skb(memory: Memory, given: Input, hook: str) -> Context:
@@ -192,6 +179,8 @@ def _skb_fields(frame: bytes, hook: str, vlan: tuple[int, int] | None) -> dict[s
         fields |= dict.fromkeys(("queue_mapping", "hash", "tstamp", "gso_segs", "gso_size"), 0)
         fields |= {"ifindex": _LOOPBACK, "ingress_ifindex": 0, "napi_id": 0}
         fields["pkt_type"] = _packet_type(frame)
+    if hook in ("tc-ingress", "tc-egress"):
+        fields["tc_classid"] = None  # cls_bpf puts the filter's own class there
     if vlan is not None:
         proto = int.from_bytes(vlan[0].to_bytes(2, "big"), "little")
         fields |= {"vlan_present": 1, "vlan_tci": vlan[1], "vlan_proto": proto}
