@@ -3,4 +3,7 @@
 
 It imports the standard library, harness.{model,errors,wire,hooks} and, for live hooks only,
 pyroute2. It judges nothing: it loads, attaches, feeds, and reports what it saw.
+
+The records of modules that every start imports are NamedTuples: under emulation it takes 8 ms to
+make a frozen dataclass.
 """

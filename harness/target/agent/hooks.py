@@ -123,7 +123,7 @@ class Hooks:
         syscall.obj_pin(fd, pin)
         try:
             self.prepare(hook)
-            self.attach(Program(info.name, fd, info.type, info.id, pin, "bpf(2)", ()), hook)
+            self.attach(Program(info.name, fd, info.type, info.id, pin, "bpf(2)", (), {}), hook)
             self.detach()
         finally:
             Path(pin).unlink()

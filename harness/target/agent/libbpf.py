@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from harness.errors import WorldError
 from harness.target.agent import verifierlog
@@ -101,8 +102,7 @@ def _open_library() -> Library:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A program of an opened object."""
 
     name: str

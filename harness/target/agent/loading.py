@@ -10,6 +10,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.errors import UsageError, WorldError
 from harness.target.agent import libbpf, maps, spawn, syscall, verifierlog
@@ -19,8 +20,7 @@ from harness.target.agent.verifierlog import Refusal
 _SLOT = re.compile(r"failed to initialize slot \[\d+\] to prog '([^']+)'")
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """A loaded program. `pin` is its path on bpffs."""
 
     name: str
@@ -32,7 +32,7 @@ class Program:
     # maps loaded together with it; readable ones only
     maps: tuple[maps.Map, ...]
     # every map of the same load, by pin name: what a companion shares
-    map_fds: dict[str, int] = field(default_factory=dict)
+    map_fds: dict[str, int]
 
 
 @dataclass(slots=True)

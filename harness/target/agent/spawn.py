@@ -3,15 +3,14 @@
 
 import functools
 import subprocess
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.errors import WorldError
 
 _LIMIT_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """How a child ended."""
 
     status: int

@@ -11,7 +11,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _ATTR_BYTES = 160
@@ -94,8 +94,7 @@ def text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode(errors="replace")
 
 
-@dataclass(frozen=True, slots=True)
-class ProgInfo:
+class ProgInfo(NamedTuple):
     """What the agent reads of struct bpf_prog_info."""
 
     type: int
@@ -114,8 +113,7 @@ def prog_info(fd: int) -> ProgInfo:
     return ProgInfo(kind, ident, jited, text(raw[64:80]), count)
 
 
-@dataclass(frozen=True, slots=True)
-class MapInfo:
+class MapInfo(NamedTuple):
     """What the agent reads of struct bpf_map_info; sizes in bytes."""
 
     type: int
@@ -182,8 +180,7 @@ def map_delete(fd: int, key: bytes) -> None:
 # programs ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Result of one BPF_PROG_TEST_RUN; retval is unsigned 32-bit."""
 
     retval: int

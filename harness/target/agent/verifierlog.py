@@ -7,7 +7,7 @@ Reads what bpftool and libbpf print (both speak libbpf's language). No kernel, n
 import errno
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # patterns are compiled when the first load is refused: at import they would cost every start
 _BEGIN, _END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
@@ -32,8 +32,7 @@ _FAILED_TEXT = r"(?:BPF program load failed|failed to load object file): (.+)"
 _ENOTSUPP = 524  # kernel-internal, leaks out where the JIT lacks kfuncs
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A load that the loader or the verifier refused. errno is positive, or None."""
 
     message: str
