@@ -66,7 +66,7 @@ class _Run:
     # known a little after the guest began to boot
     cases: "Future[list[Case]]"
     # results, then None; an error that ended it comes before the None
-    out: "queue.Queue[tuple[_Run, Result | BpfthrowError | None]]"
+    out: "queue.Queue[tuple[_Run, Result | Exception | None]]"
     stop: threading.Event
     target: Target | None = None
     tested: Tested | None = None
@@ -78,7 +78,7 @@ class _Run:
                 self.out.put((self, result))
                 if self.stop.is_set():
                     break
-        except BpfthrowError as error:
+        except Exception as error:  # noqa: BLE001  # raised again in the main thread
             self.out.put((self, error))
         finally:
             self.out.put((self, None))
@@ -160,7 +160,7 @@ def _select(arguments: argparse.Namespace, settings: config.Settings) -> list[Ca
 def _run_all(
     specs: Sequence[str], arguments: argparse.Namespace, settings: config.Settings
 ) -> tuple[list[_Run], list[Result]]:
-    out: queue.Queue[tuple[_Run, Result | BpfthrowError | None]] = queue.Queue()
+    out: queue.Queue[tuple[_Run, Result | Exception | None]] = queue.Queue()
     cases: Future[list[Case]] = Future()
     stop = threading.Event()
     runs = [_Run(each, settings, cases, out, stop) for each in specs]
@@ -196,17 +196,17 @@ def _at_hand(specs: Sequence[str]) -> bool:
 
 def _gather(
     runs: Sequence[_Run],
-    out: "queue.Queue[tuple[_Run, Result | BpfthrowError | None]]",
+    out: "queue.Queue[tuple[_Run, Result | Exception | None]]",
     progress: Progress | None,
 ) -> list[Result]:
     results: dict[str, list[Result]] = {each.spec: [] for each in runs}
-    failures: list[BpfthrowError] = []
+    failures: list[Exception] = []
     left = len(runs)
     while left:
         which, item = out.get()
         if item is None:
             left -= 1
-        elif isinstance(item, BpfthrowError):
+        elif isinstance(item, Exception):
             failures.append(item)
         else:
             results[which.spec].append(item)

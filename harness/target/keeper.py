@@ -3,10 +3,11 @@
 
 Run as a program, with the standard library only:
     python3 -I -S keeper.py RUN_DIR [--detached] -- ARGV...
-The harness holds the other end of standard input. End of file there (exit, crash, kill -9) or
-SIGTERM here kills the guest and removes RUN_DIR. With --detached the guest lives on its own until
-SIGTERM. When this process itself is killed, virtme-run dies with it (PR_SET_PDEATHSIG), and QEMU
-with virtme-run (its wrapper sets the same).
+The harness holds the other end of standard input. A line there says that RUN_DIR is furnished and
+the guest may start. End of file (exit, crash, kill -9) or SIGTERM kills the guest and removes
+RUN_DIR. With --detached the guest, once started, lives on its own until SIGTERM. When this process
+itself is killed, virtme-run dies with it (PR_SET_PDEATHSIG), and QEMU with virtme-run (its wrapper
+sets the same).
 """
 
 import contextlib
@@ -80,12 +81,15 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    (run_dir / "keeper.pid").write_text(f"{os.getpid()}\n")
-    child = start(run_dir, arguments[split + 1 :])
     try:
-        wait(run_dir, child, stop_read, detached=detached)
+        (run_dir / "keeper.pid").write_text(f"{os.getpid()}\n")
+        if os.read(0, 4096):
+            child = start(run_dir, arguments[split + 1 :])
+            try:
+                wait(run_dir, child, stop_read, detached=detached)
+            finally:
+                end(child)
     finally:
-        end(child)
         shutil.rmtree(run_dir, ignore_errors=True)
     return 0
 

@@ -128,20 +128,31 @@ def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
     reap()
     prefix = f"{name or 'run'}-"
     run_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=runtime_dir()))
+    argv = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir)]
+    argv += ["--detached"] if detached else []
     try:
-        _write_keys_and_initramfs(run_dir, machine)
-        _write_wrapper(run_dir)
-        _write_note(run_dir, _note(machine, label=name, detached=detached))
-        argv = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir)]
-        argv += ["--detached"] if detached else []
+        # first of all, so that whatever happens from here on, somebody cleans up
         process = subprocess.Popen(
             [*argv, "--", *virtme_argv(machine, run_dir)],
-            stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+            stdin=subprocess.PIPE,
             start_new_session=True,
         )
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
+    assert process.stdin is not None
+    try:
+        _write_keys_and_initramfs(run_dir, machine)
+        _write_wrapper(run_dir)
+        _write_note(run_dir, _note(machine, label=name, detached=detached))
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    except BaseException:
+        process.stdin.close()
+        process.wait()
+        raise
+    if detached:
+        process.stdin.close()
     return Guest(machine, run_dir, None if detached else process)
 
 

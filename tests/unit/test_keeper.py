@@ -77,8 +77,9 @@ def marker(tmp_path):
 def kept(run_dir, marker):
     """A keeper with a guest below it."""
     process = subprocess.Popen(
-        _argv(run_dir, marker=marker), stdin=subprocess.PIPE, start_new_session=True
+        _argv(run_dir, marker=marker), stdin=subprocess.PIPE, start_new_session=True, bufsize=0
     )
+    process.stdin.write(b"go\n")
     assert _until(lambda: _up(run_dir))
     yield process
     process.stdin.close()
@@ -116,7 +117,7 @@ def test_a_harness_killed_with_sigkill_leaves_nothing(run_dir, marker):
             "-c",
             "import subprocess, sys, time\n"
             "kept = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, start_new_session=True)\n"
-            "time.sleep(60)",
+            "kept.stdin.write(b'go'); kept.stdin.flush(); time.sleep(60)",
             *argv,
         ]
     )
@@ -129,7 +130,8 @@ def test_a_harness_killed_with_sigkill_leaves_nothing(run_dir, marker):
 
 def test_the_end_of_the_guest_is_noted_and_its_directory_stays_readable(run_dir):
     argv = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir), "--", "true"]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
+    process.stdin.write(b"go\n")
     assert _until((run_dir / "exited").exists)
     assert process.poll() is None
     process.stdin.close()
@@ -139,10 +141,22 @@ def test_the_end_of_the_guest_is_noted_and_its_directory_stays_readable(run_dir)
 
 def test_a_detached_guest_does_not_mind_a_closed_pipe(run_dir, marker):
     argv = _argv(run_dir, "--detached", marker=marker)
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
-    assert _until((run_dir / "keeper.pid").exists)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+    assert _until(lambda: _up(run_dir))
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert not run_dir.exists()
+
+
+def test_a_harness_that_dies_before_the_guest_starts_leaves_nothing(run_dir, marker):
+    argv = _argv(run_dir, marker=marker)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+    assert _until((run_dir / "keeper.pid").exists)
+    process.stdin.close()
+    assert process.wait(10) == 0
+    assert not run_dir.exists()
+    assert _gone(marker)
