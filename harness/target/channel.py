@@ -107,19 +107,29 @@ class Files:
         self._sftp: paramiko.SFTPClient | None = None
 
     def push(self, files: dict[str, Path | bytes]) -> None:
-        """Write files on the machine, directories made as needed.
+        """Write files on the machine, in order, directories made as needed.
 
         MachineLostError when that fails or takes longer than the time-out.
         """
+        with self._session() as sftp:
+            for remote, content in files.items():
+                _make_parents(sftp, posixpath.dirname(remote))
+                data = content if isinstance(content, bytes) else content.read_bytes()
+                with sftp.open(remote, "wb") as out:
+                    out.set_pipelined(True)
+                    out.write(data)
+
+    def has(self, remote: str) -> bool:
+        """Whether there is a file of that name on the machine."""
+        with self._session() as sftp:
+            return _exists(sftp, remote)
+
+    @contextmanager
+    def _session(self) -> Iterator[paramiko.SFTPClient]:
         try:
             with limited(self._transport, self._timeout_s):
-                sftp = self._sftp = self._sftp or self._open()
-                for remote, content in files.items():
-                    _make_parents(sftp, posixpath.dirname(remote))
-                    data = content if isinstance(content, bytes) else content.read_bytes()
-                    with sftp.open(remote, "wb") as out:
-                        out.set_pipelined(True)
-                        out.write(data)
+                self._sftp = self._sftp or self._open()
+                yield self._sftp
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise MachineLostError(f"cannot push files: {_words(error)}") from error
 
@@ -141,10 +151,16 @@ def limited(transport: paramiko.Transport, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _make_parents(sftp: paramiko.SFTPClient, directory: str) -> None:
+def _exists(sftp: paramiko.SFTPClient, remote: str) -> bool:
     try:
-        sftp.stat(directory)
+        sftp.stat(remote)
     except FileNotFoundError:
+        return False
+    return True
+
+
+def _make_parents(sftp: paramiko.SFTPClient, directory: str) -> None:
+    if not _exists(sftp, directory):
         _make_parents(sftp, posixpath.dirname(directory))
         sftp.mkdir(directory, 0o700)
 

@@ -8,6 +8,7 @@ guest that cannot be had is remembered, so that the rest does not wait for it ag
 import contextlib
 import fcntl
 import re
+import shlex
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,11 +27,17 @@ from harness.target.client import AgentClient, missing_options
 
 PLACE = "/run/bpfthrow"
 PUSH_TIMEOUT_S = 30.0
-# The guest's init may still be mounting when sshd answers.
-_AGENT = (
-    f"until [ -e {PLACE}/ready ]; do /usr/bin/busybox sleep 0.02; done;"
-    f" exec /usr/bin/python3 -I -S -B {PLACE}/agent.pyz"
-)
+# Python starts and reads what the agent will need of the standard library while the archive is
+# still on its way; then it waits for the archive, and for the guest's init, which may be mounting.
+_BOOTSTRAP = """
+import base64, contextlib, ctypes, dataclasses, enum, json, os, signal, subprocess, sys, time
+import traceback, typing, zipimport
+archive = sys.argv[1]
+while not all(map(os.path.exists, (sys.argv[2], archive + ".pushed"))):
+    time.sleep(0.01)
+sys.path.insert(0, archive)
+exec(zipimport.zipimporter(archive).get_code("__main__"))
+"""
 # after a panic QEMU needs a moment to end
 _DEATH_S = 3.0
 _PANICKED = re.compile(
@@ -159,9 +166,13 @@ class VirtualTarget:
         transport = guest.transport
         archive = agent_archive(self._machine.root, self._machine.root_hash)
         factor = guest.scale * scale
+        remote = f"{PLACE}/{archive.name}"
+        command = ["/usr/bin/python3", "-I", "-S", "-B", "-c", _BOOTSTRAP, remote, f"{PLACE}/ready"]
+        agent = channel.start_agent(transport, f"exec {shlex.join(command)}", 30 * factor)
         files = channel.Files(transport, PUSH_TIMEOUT_S * factor)
-        files.push({f"{PLACE}/agent.pyz": archive})
-        agent = channel.start_agent(transport, _AGENT, 30 * factor)
+        # a warm guest may have it already; what is being read must not be written again
+        if not files.has(f"{remote}.pushed"):
+            files.push({remote: archive, f"{remote}.pushed": b""})
         self._client = AgentClient(agent, files.push, f"{PLACE}/objects", factor)
         hello = self._client.hello()
         if hello["kernel"] != self._machine.release:
