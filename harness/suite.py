@@ -97,11 +97,12 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
     needs = _needs_of(obj, program, claims, companions)
     values = {name: _at_width(obj, name, value, where) for name, value in claims.globals.items()}
     cases = []
-    for data in inputs:
-        general = claims.expectation(data.name, values)
-        only_default = len(inputs) == 1 and data.name == "default"
-        for hook in hooks:
-            feature = HOOKS[hook].needs
+    # hooks outside: the agent keeps a program attached while only the input changes
+    for hook in hooks:
+        feature = HOOKS[hook].needs
+        for data in inputs:
+            general = claims.expectation(data.name, values)
+            only_default = len(inputs) == 1 and data.name == "default"
             case = Case(
                 id=f"{stem}/{program.name}" + ("" if only_default else f":{data.name}"),
                 object=str(obj.path),

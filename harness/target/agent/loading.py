@@ -44,6 +44,8 @@ class Loaded:
     programs: dict[str, Program | Refusal] = field(default_factory=dict)
     # names of all programs, or empty where the machine has no libbpf to ask
     names: tuple[str, ...] = ()
+    # one case only: it has a map whose content cannot be put back
+    once: bool = False
     stack: ExitStack = field(default_factory=ExitStack)
 
     def program(self, name: str) -> Program | Refusal:
@@ -155,6 +157,7 @@ def _take_maps(
     found: list[maps.Map] = []
     for name, fd in opened.items():
         loaded.stack.callback(os.close, fd)
+        loaded.once = loaded.once or maps.keeps_state(fd)
         entry = maps.open_map(fd, pin_name(name))
         if entry is not None:
             found.append(entry)

@@ -15,6 +15,8 @@ _READABLE = {1, 2, 5, 6, 9, 10, 11}
 _PER_CPU = {5, 6, 10}
 _ARRAYS = {2, 6}
 _LEFT_OUT = (".rodata", ".kconfig")
+# queue, stack, ring buffers, bloom filter: what is in them cannot be put back
+_NO_WAY_BACK = {22, 23, 27, 30, 31}
 
 
 @dataclass(slots=True)
@@ -44,6 +46,11 @@ def section_name(kernel_name: str, pin_name: str) -> str:
         if pin_name.startswith(prefix.replace(".", "_")) and whole.startswith(short):
             return whole
     return short
+
+
+def keeps_state(fd: int) -> bool:
+    """Whether the map behind `fd` carries something from one case to the next whatever we do."""
+    return syscall.map_info(fd).type in _NO_WAY_BACK
 
 
 def open_map(fd: int, pin_name: str) -> Map | None:

@@ -143,7 +143,7 @@ class Session:
         return self._hooks
 
     def _object(self, path: str) -> Loaded:
-        if self._loaded is None or self._loaded.path != path:
+        if self._loaded is None or self._loaded.path != path or self._loaded.once:
             self.unload()
             self._loads += 1
             self._loaded = loading.load(path, f"{self.directory}/{self._loads}")
