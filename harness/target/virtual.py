@@ -20,7 +20,7 @@ from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.target import channel, vm
+from harness.target import channel, guests, vm
 from harness.target.archive import agent_archive
 from harness.target.base import Facts
 from harness.target.client import AgentClient, missing_options
@@ -230,7 +230,7 @@ class VirtualTarget:
             guest.stop()
 
     def _warm(self) -> vm.Guest | None:
-        for entry in vm.detached():
+        for entry in guests.detached():
             if entry.recipe == vm.recipe(self._machine) and entry.alive:
                 lock = self._stack.enter_context((entry.run_dir / "lock").open("w"))
                 with contextlib.suppress(BlockingIOError):

@@ -6,19 +6,15 @@ Knows nothing of cases. The way in is a virtio-serial port with sshd behind it, 
 a private directory: no port to collide on, nothing that listens on a network.
 """
 
-import contextlib
 import io
 import json
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,8 +23,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness import tools
-from harness.errors import MachineLostError, UsageError, WorldError
-from harness.target import channel, initramfs, keeper
+from harness.errors import MachineLostError
+from harness.target import channel, guests, initramfs, keeper
 
 # Ports with an sshd behind: the first for the harness, the second for `bpfthrow vm ssh`.
 PORTS = ("ssh0", "ssh1")
@@ -39,7 +35,6 @@ BOOT_TIMEOUT_S = 120.0
 _POLL_S = 0.02
 _PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
 _SCALE_MAX = 10.0
-_PRIVATE_NAME = "bpfthrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class Guest:
 
     def alive(self) -> bool:
         """Whether QEMU still runs (it ends with the guest's panic)."""
-        return qemu_pid(self.run_dir) is not None
+        return guests.qemu_pid(self.run_dir) is not None
 
     def disconnect(self) -> None:
         """Close the connection; a detached guest lives on."""
@@ -103,31 +98,14 @@ class Guest:
             self.keeper.wait()
             self.keeper = None
         else:
-            end_detached(self.run_dir)
-
-
-def runtime_dir() -> Path:
-    """Private directory for sockets and keys: short, because unix socket paths end at 107 bytes."""
-    base = os.environ.get("XDG_RUNTIME_DIR", "")
-    place = Path(base) / _PRIVATE_NAME if base else Path(f"/tmp/bpfthrow-{os.getuid()}")
-    # virtme-run and QEMU's option syntax take few characters in paths
-    if not re.fullmatch(r"[\w/.+-]{1,60}", str(place)):
-        place = Path(f"/tmp/bpfthrow-{os.getuid()}")
-    place.mkdir(mode=0o700, exist_ok=True)
-    info = place.lstat()
-    if info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise UsageError(
-            f"{place} belongs to someone else or is open to others",
-            fix=f"remove {place}, or set XDG_RUNTIME_DIR to a private directory",
-        )
-    return place
+            guests.end_detached(self.run_dir)
 
 
 def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
     """Start a guest and return at once; connect() waits for it. UsageError where programs lack."""
-    reap()
+    guests.reap()
     prefix = f"{name or 'run'}-"
-    run_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=runtime_dir()))
+    run_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=guests.runtime_dir()))
     argv = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir)]
     argv += ["--detached"] if detached else []
     try:
@@ -144,7 +122,7 @@ def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
     try:
         _write_keys_and_initramfs(run_dir, machine)
         _write_wrapper(run_dir)
-        _write_note(run_dir, _note(machine, label=name, detached=detached))
+        guests.write_note(run_dir, _note(machine, label=name, detached=detached))
         process.stdin.write(b"go\n")
         process.stdin.flush()
     except BaseException:
@@ -173,7 +151,7 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
     if not guest.boot_s:
         guest.boot_s = time.monotonic() - began
         note = json.loads((guest.run_dir / "machine.json").read_text())
-        _write_note(guest.run_dir, note | {"boot_s": guest.boot_s})
+        guests.write_note(guest.run_dir, note | {"boot_s": guest.boot_s})
 
 
 def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
@@ -305,7 +283,7 @@ def _require_life(guest: Guest, deadline: channel.Deadline) -> None:
 def _boot_failure(guest: Guest, error: MachineLostError) -> MachineLostError:
     console = guest.console_text()
     said = _PANIC.search(console)
-    words = _read_text(guest.run_dir / "virtme.err").strip().splitlines()
+    words = guests.read_text(guest.run_dir / "virtme.err").strip().splitlines()
     reason = said[0] if said else error.message
     if not said and not console and words:
         reason = f"{reason}: {words[-1]}"
@@ -317,13 +295,6 @@ def _boot_failure(guest: Guest, error: MachineLostError) -> MachineLostError:
     )
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
 def recipe(machine: Machine) -> dict[str, object]:
     """What must be equal for one guest to serve in place of another; plain JSON."""
     info = machine.kernel.stat()
@@ -332,90 +303,6 @@ def recipe(machine: Machine) -> dict[str, object]:
     return plain | {"image": [info.st_size, info.st_mtime_ns], "initramfs": common}
 
 
-@dataclass(frozen=True, slots=True)
-class Detached:
-    """A guest that lives on its own."""
-
-    label: str
-    run_dir: Path
-    recipe: dict[str, object]
-    # time.time() of its start
-    started: float
-    boot_s: float
-    alive: bool
-
-
-def detached() -> list[Detached]:
-    """All guests of this user that live on their own, oldest first."""
-    found = []
-    for run_dir in runtime_dir().iterdir():
-        try:
-            note = json.loads((run_dir / "machine.json").read_text())
-        except (OSError, ValueError):
-            continue
-        if note.get("detached"):
-            alive = qemu_pid(run_dir) is not None
-            fields = (note["label"], run_dir, note["recipe"], note["started"], note["boot_s"])
-            found.append(Detached(*fields, alive))
-    return sorted(found, key=lambda entry: entry.started)
-
-
 def _note(machine: Machine, *, label: str, detached: bool) -> dict[str, object]:
     note = {"label": label, "detached": detached, "recipe": recipe(machine)}
     return note | {"started": time.time(), "boot_s": 0.0}
-
-
-def _write_note(run_dir: Path, note: dict[str, object]) -> None:
-    partial = run_dir / "machine.json.partial"
-    partial.write_text(json.dumps(note))
-    partial.rename(run_dir / "machine.json")
-
-
-def keeper_pid(run_dir: Path) -> int | None:
-    """Process that keeps the guest in `run_dir`, or None when it is gone."""
-    text = _read_text(run_dir / "keeper.pid").strip()
-    if not text.isdecimal():
-        return None
-    command = _read_text(Path("/proc") / text / "cmdline").split("\0")
-    return int(text) if str(run_dir) in command else None
-
-
-def qemu_pid(run_dir: Path) -> int | None:
-    """QEMU of the guest in `run_dir`, or None when it has ended."""
-    kept = keeper_pid(run_dir)
-    if kept is None:
-        return None
-    marker = f"file:{run_dir}/console.log"
-    for pid in _descendants(kept):
-        command = _read_text(Path("/proc") / str(pid) / "cmdline").split("\0")
-        if marker in command and "virtme-run" not in " ".join(command[:3]):
-            return pid
-    return None
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for entry in _read_text(Path(f"/proc/{pid}/task/{pid}/children")).split():
-        yield int(entry)
-        yield from _descendants(int(entry))
-
-
-def end_detached(run_dir: Path) -> None:
-    """End the guest that lives in `run_dir`, and remove what it leaves."""
-    kept = keeper_pid(run_dir)
-    if kept is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(kept, signal.SIGTERM)
-        deadline = channel.Deadline(10)
-        while keeper_pid(run_dir) is not None and not deadline.over:
-            time.sleep(_POLL_S)
-        if keeper_pid(run_dir) is not None:
-            raise WorldError(f"the guest in {run_dir} does not end", fix=f"kill -9 {kept}")
-    shutil.rmtree(run_dir, ignore_errors=True)
-
-
-def reap() -> None:
-    """Remove the directories of guests whose keeper was killed."""
-    for run_dir in runtime_dir().iterdir():
-        young = time.time() - run_dir.lstat().st_mtime < 60  # its keeper may just be starting
-        if run_dir.is_dir() and keeper_pid(run_dir) is None and not young:
-            shutil.rmtree(run_dir, ignore_errors=True)

@@ -16,7 +16,7 @@ import paramiko
 
 from harness import config, kernels
 from harness.errors import Exit, MachineLostError, UsageError
-from harness.target import virtual, vm
+from harness.target import guests, virtual, vm
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
@@ -67,7 +67,7 @@ def _up(arguments: argparse.Namespace) -> int:
     for kernel in chosen:
         machine = virtual.machine_for(kernel, settings)
         wanted = vm.recipe(machine)
-        if any(entry.alive and entry.recipe == wanted for entry in vm.detached()):
+        if any(entry.alive and entry.recipe == wanted for entry in guests.detached()):
             print(f"bpfthrow: {kernel.name} is up already", file=sys.stderr)
             continue
         guest = vm.start(machine, detached=True, name=virtual.label(kernel.name))
@@ -82,7 +82,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    rows = [_row(entry) for entry in vm.detached()]
+    rows = [_row(entry) for entry in guests.detached()]
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return Exit.OK
@@ -101,7 +101,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _row(entry: vm.Detached) -> dict[str, Any]:
+def _row(entry: guests.Detached) -> dict[str, Any]:
     return {
         "name": entry.label,
         "release": entry.recipe["release"],
@@ -116,11 +116,11 @@ def _row(entry: vm.Detached) -> dict[str, Any]:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    entries = vm.detached()
+    entries = guests.detached()
     if not arguments.all:
         entries = [_find(arguments.name)] if entries else []
     for entry in entries:
-        vm.end_detached(entry.run_dir)
+        guests.end_detached(entry.run_dir)
     names = [entry.label for entry in entries]
     print(json.dumps({"ended": names}) if arguments.json else f"ended: {', '.join(names) or '-'}")
     return Exit.OK
@@ -132,8 +132,8 @@ def _log(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _find(name: str) -> vm.Detached:
-    entries = vm.detached()
+def _find(name: str) -> guests.Detached:
+    entries = guests.detached()
     found = [entry for entry in entries if not name or entry.label == name]
     if len(found) == 1:
         return found[0]

@@ -115,7 +115,8 @@ def test_a_series_may_differ(cases):
 
 def test_a_series_words_its_refusal_in_its_own_way(cases):
     (case,) = cases(
-        '__failure __errno(22) __msg("old words") __on("7.3", "msg=1=new") __on("7.3", "msg=2=words")'
+        '__failure __errno(22) __msg("old words") '
+        '__on("7.3", "msg=1=new") __on("7.3", "msg=2=words")'
     )
     assert case.expectation.messages == ("old words",)
     assert dict(case.per_series) == {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import MachineLostError, UsageError
-from harness.target import channel, vm
+from harness.target import channel, guests, vm
 
 MACHINE = vm.Machine(
     name="6.12",
@@ -25,7 +25,7 @@ MACHINE = vm.Machine(
 def runtime(tmp_path, monkeypatch):
     """A runtime directory of the test's own, short enough for sockets."""
     place = Path(os.path.realpath(tmp_path))
-    monkeypatch.setattr(vm, "runtime_dir", lambda: place)
+    monkeypatch.setattr(guests, "runtime_dir", lambda: place)
     return place
 
 
@@ -77,12 +77,12 @@ def test_keys_that_are_gone_are_a_lost_machine(tmp_path):
 def test_a_runtime_directory_open_to_others_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")
     place = Path("/tmp/bpfthrow-test-open")
-    monkeypatch.setattr(vm, "_PRIVATE_NAME", place.name)
+    monkeypatch.setattr(guests, "_PRIVATE_NAME", place.name)
     place.mkdir(mode=0o755, exist_ok=True)
     place.chmod(0o755)
     try:
         with pytest.raises(UsageError, match="open to others"):
-            vm.runtime_dir()
+            guests.runtime_dir()
     finally:
         place.rmdir()
 
@@ -124,7 +124,7 @@ def test_directories_of_killed_keepers_are_reaped(runtime):
     os.utime(old, (0, 0))
     young.mkdir()
     other.touch()
-    vm.reap()
+    guests.reap()
     assert not old.exists()
     assert young.exists()
     assert other.exists()
@@ -138,7 +138,7 @@ def test_detached_guests_are_found_by_their_note(runtime):
     (runtime / "b" / "machine.json").write_text(json.dumps({**note, "detached": False}))
     (runtime / "c").mkdir()
     (runtime / "c" / "machine.json").write_text("{ broken")
-    found = vm.detached()
+    found = guests.detached()
     assert [entry.label for entry in found] == ["a"]
     assert not found[0].alive
 

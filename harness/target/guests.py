@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The guests of this user as they lie on disk and in /proc: directories, notes, processes.
+
+Owns finding, ending and clearing away. How a guest is started is vm.py's business.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError, WorldError
+
+_PRIVATE_NAME = "bpfthrow"
+_END_TIMEOUT_S = 10.0
+_POLL_S = 0.02
+
+
+def runtime_dir() -> Path:
+    """Private directory for sockets and keys: short, because unix socket paths end at 107 bytes."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    place = Path(base) / _PRIVATE_NAME if base else Path(f"/tmp/bpfthrow-{os.getuid()}")
+    # virtme-run and QEMU's option syntax take few characters in paths
+    if not re.fullmatch(r"[\w/.+-]{1,60}", str(place)):
+        place = Path(f"/tmp/bpfthrow-{os.getuid()}")
+    place.mkdir(mode=0o700, exist_ok=True)
+    info = place.lstat()
+    if info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise UsageError(
+            f"{place} belongs to someone else or is open to others",
+            fix=f"remove {place}, or set XDG_RUNTIME_DIR to a private directory",
+        )
+    return place
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A guest that lives on its own."""
+
+    label: str
+    run_dir: Path
+    recipe: dict[str, object]
+    # time.time() of its start
+    started: float
+    boot_s: float
+    alive: bool
+
+
+def detached() -> list[Detached]:
+    """All guests of this user that live on their own, oldest first."""
+    found = []
+    for run_dir in runtime_dir().iterdir():
+        try:
+            note = json.loads((run_dir / "machine.json").read_text())
+        except (OSError, ValueError):
+            continue
+        if note.get("detached"):
+            alive = qemu_pid(run_dir) is not None
+            fields = (note["label"], run_dir, note["recipe"], note["started"], note["boot_s"])
+            found.append(Detached(*fields, alive))
+    return sorted(found, key=lambda entry: entry.started)
+
+
+def write_note(run_dir: Path, note: dict[str, object]) -> None:
+    """Keep what detached() and `vm list` want to know of a guest."""
+    partial = run_dir / "machine.json.partial"
+    partial.write_text(json.dumps(note))
+    partial.rename(run_dir / "machine.json")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, or nothing where there is none."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def keeper_pid(run_dir: Path) -> int | None:
+    """Process that keeps the guest in `run_dir`, or None when it is gone."""
+    text = read_text(run_dir / "keeper.pid").strip()
+    if not text.isdecimal():
+        return None
+    command = read_text(Path("/proc") / text / "cmdline").split("\0")
+    return int(text) if str(run_dir) in command else None
+
+
+def qemu_pid(run_dir: Path) -> int | None:
+    """QEMU of the guest in `run_dir`, or None when it has ended."""
+    kept = keeper_pid(run_dir)
+    if kept is None:
+        return None
+    marker = f"file:{run_dir}/console.log"
+    for pid in _descendants(kept):
+        command = read_text(Path("/proc") / str(pid) / "cmdline").split("\0")
+        if marker in command and "virtme-run" not in " ".join(command[:3]):
+            return pid
+    return None
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for entry in read_text(Path(f"/proc/{pid}/task/{pid}/children")).split():
+        yield int(entry)
+        yield from _descendants(int(entry))
+
+
+def end_detached(run_dir: Path) -> None:
+    """End the guest that lives in `run_dir`, and remove what it leaves."""
+    kept = keeper_pid(run_dir)
+    if kept is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(kept, signal.SIGTERM)
+        end = time.monotonic() + _END_TIMEOUT_S
+        while keeper_pid(run_dir) is not None and time.monotonic() < end:
+            time.sleep(_POLL_S)
+        if keeper_pid(run_dir) is not None:
+            raise WorldError(f"the guest in {run_dir} does not end", fix=f"kill -9 {kept}")
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def reap() -> None:
+    """Remove the directories of guests whose keeper was killed."""
+    for run_dir in runtime_dir().iterdir():
+        young = time.time() - run_dir.lstat().st_mtime < 60  # its keeper may just be starting
+        if run_dir.is_dir() and keeper_pid(run_dir) is None and not young:
+            shutil.rmtree(run_dir, ignore_errors=True)
