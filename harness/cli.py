@@ -10,7 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from harness import __version__
-from harness.errors import BpfthrowError, Exit, WorldError
+from harness.errors import BpfthrowError, Exit, UsageError, WorldError
 
 # verb -> module with add_parser(subparsers) and run(arguments)
 VERBS = {
@@ -42,7 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _terminated)
     try:
+        # argparse would let words behind "--" fill optional positions in front of it
+        given, behind = _split(given)
         chosen = build_parser(given).parse_args(given)
+        chosen.behind = behind
         return int(importlib.import_module(VERBS[chosen.verb]).run(chosen))
     except BpfthrowError as error:
         return _report(error)
@@ -73,6 +76,15 @@ def build_parser(given: list[str]) -> argparse.ArgumentParser:
     for verb in verbs:
         importlib.import_module(VERBS[verb]).add_parser(subparsers)
     return parser
+
+
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in given:
+        return given, []
+    at = given.index("--")
+    if given[:2] != ["vm", "ssh"]:
+        raise UsageError("only `vm ssh` takes a command behind --")
+    return given[:at], given[at + 1 :]
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:

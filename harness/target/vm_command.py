@@ -45,11 +45,10 @@ def add_parser(subparsers: "Subparsers") -> None:
     down = commands.add_parser("down", help="end guests")
     down.add_argument("--all", action="store_true", help="every guest of this user")
     listing = commands.add_parser("list", help="guests that are up")
-    ssh = commands.add_parser("ssh", help="a shell, or one command, in a guest")
+    ssh = commands.add_parser("ssh", help="a shell, or the command behind --, in a guest")
     log = commands.add_parser("log", help="the console of a guest")
     for command in (down, ssh, log):
         command.add_argument("name", nargs="?", default="", metavar="NAME", help="see vm list")
-    ssh.add_argument("words", nargs="*", metavar="-- COMMAND", help="instead of a shell")
     for command in (up, down, listing):
         command.add_argument("--json", action="store_true", help="print JSON")
     for command, action in ((up, _up), (down, _down), (listing, _list), (ssh, _ssh), (log, _log)):
@@ -153,8 +152,8 @@ def _ssh(arguments: argparse.Namespace) -> int:
     assert guest.transport is not None
     session = guest.transport.open_session()
     try:
-        if arguments.words:
-            session.exec_command(" ".join(arguments.words))
+        if arguments.behind:
+            session.exec_command(" ".join(arguments.behind))
             return _relay(session)
         size = shutil.get_terminal_size()
         session.get_pty(os.environ.get("TERM", "dumb"), size.columns, size.lines)

@@ -58,6 +58,8 @@ def test_help_names_every_verb_and_the_exit_codes(command):
         (("run", "-k", "and and", "--list"), "and and"),
         (("vm", "log", "x"), "no guest is called 'x'"),
         (("vm", "ssh"), "which guest?"),
+        (("vm", "ssh", "--", "uname", "-r"), "which guest?"),
+        (("run", "--", "x"), "only `vm ssh` takes a command"),
         (("config", "--cpus", "none"), "cpus"),
         (("sim", "no/such.bpf.o", "--prog", "x"), "no/such.bpf.o"),
     ],
