@@ -43,7 +43,7 @@ _DEATH_S = 3.0
 _PANICKED = re.compile(
     r"(Kernel panic - not syncing: .*|BUG: .*|Oops: .*|general protection fault.*)"
 )
-_CONSOLE_LINES = 120
+_CONSOLE_LINES = 400
 
 
 class VirtualTarget:
