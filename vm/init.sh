@@ -8,14 +8,7 @@ cd /run || exit 1
 b=busybox
 say() { echo "bpfthrow-init: $*" > /dev/console; }
 
-$b mkdir -p /run/sshd /dev/pts
-$b mount -t tmpfs tmp /tmp
-$b mount -t sysfs sys /sys
-$b mount -t devpts devpts /dev/pts
-
 serve() {
-	# The first one is waited for; the others must not take its processor time.
-	$b sleep "$2"
 	# Opening the port fails while the last connection's sshd still holds it.
 	while :; do
 		sshd -i -f /run/bpfthrow/sshd_config <> "$1" >&0 2>> /run/sshd.log
@@ -24,19 +17,18 @@ serve() {
 		$b sleep 0.1
 	done
 }
-served=
-for port in /sys/class/virtio-ports/*; do
-	[ -e "$port/name" ] || continue
-	read -r name < "$port/name"
-	case $name in
-	bpfthrow.ssh*)
-		serve "/dev/${port##*/}" "${served:-0}" &
-		served=5
-		;;
-	esac
-done
-[ -n "$served" ] || say "no virtio-serial port bpfthrow.ssh*: the kernel lacks virtio_console"
 
+# The harness waits for the first port: its sshd goes first, the rest is done while it waits for the
+# other side. The numbers are vm.py's.
+$b mkdir -p /run/sshd /dev/pts
+set -- /dev/vport*p11
+[ -c "$1" ] || say "no virtio-serial port: the kernel lacks virtio_console"
+serve "$1" &
+$b renice -n 19 -p $$ > /dev/null
+
+$b mount -t tmpfs tmp /tmp
+$b mount -t sysfs sys /sys
+$b mount -t devpts devpts /dev/pts
 $b mount -t bpf bpf /sys/fs/bpf || say "no bpffs (CONFIG_BPF_SYSCALL)"
 $b mount -t tracefs trace /sys/kernel/tracing || say "no tracefs (CONFIG_TRACING)"
 $b mount -t debugfs debug /sys/kernel/debug
@@ -44,9 +36,11 @@ $b mount -t debugfs debug /sys/kernel/debug
 : > /run/bpfthrow/ready
 
 # For people who look around by `bpfthrow vm ssh`; sshd_config has the path.
-$b sleep 3
+$b sleep 5
 $b mkdir /run/bin
 $b --install -s /run/bin
+set -- /dev/vport*p12
+serve "$1" &
 
 # First process: collects orphans until the machine is switched off from outside.
 while :; do

@@ -177,17 +177,17 @@ def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
         "-no-reboot", "-serial", f"file:{run_dir}/console.log",
         "-initrd", f"{run_dir}/initramfs",
         "-device", "virtio-serial-pci,id=bpfthrow",
-        *(arg for port in PORTS for arg in _port_argv(run_dir, port)),
+        *(arg for nr, port in enumerate(PORTS, 11) for arg in _port_argv(run_dir, port, nr)),
     ]
     # fmt: on
 
 
-def _port_argv(run_dir: Path, port: str) -> list[str]:
+def _port_argv(run_dir: Path, port: str, number: int) -> list[str]:
     return [
         "-chardev",
         f"socket,id={port},path={run_dir}/{port},server=on,wait=off",
         "-device",
-        f"virtserialport,bus=bpfthrow.0,chardev={port},name=bpfthrow.{port}",
+        f"virtserialport,bus=bpfthrow.0,nr={number},chardev={port},name=bpfthrow.{port}",
     ]
 
 
