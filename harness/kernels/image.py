@@ -14,6 +14,7 @@ from harness.errors import UsageError
 _BOOT_FLAG = (0x1FE, b"\x55\xaa")
 _MAGIC = (0x202, b"HdrS")
 _VERSION_POINTER = 0x20E  # u16, relative to 0x200
+_RELEASE = re.compile(r"[A-Za-z0-9][\w.+~-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def release_of(image: Path) -> str:
             )
     start = 0x200 + int.from_bytes(head[_VERSION_POINTER : _VERSION_POINTER + 2], "little")
     words = head[start : head.find(b"\0", start)].decode("ascii", "replace").split()
-    if start == 0x200 or not words:
+    if start == 0x200 or not words or not _RELEASE.fullmatch(words[0]):
         raise UsageError(
             f"{image}: its boot header names no release", fix="rebuild the image, or use tree:PATH"
         )

@@ -113,6 +113,9 @@ def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
         process = subprocess.Popen(
             [*argv, "--", *virtme_argv(machine, run_dir)],
             stdin=subprocess.PIPE,
+            # one that outlives us must not hold a pipe that somebody reads to its end
+            stdout=subprocess.DEVNULL if detached else None,
+            stderr=subprocess.DEVNULL if detached else None,
             start_new_session=True,
         )
     except BaseException:
@@ -289,10 +292,21 @@ def _boot_failure(guest: Guest, error: MachineLostError) -> MachineLostError:
         reason = f"{reason}: {words[-1]}"
     return MachineLostError(
         f"{guest.machine.release} did not boot: {reason}",
-        fix="read the console below; a kernel for guests needs VIRTIO_PCI, VIRTIO_BLK,"
-        " VIRTIO_CONSOLE, EROFS_FS, BLK_DEV_INITRD and DEVTMPFS",
+        fix=_boot_fix(guest.machine, console),
         evidence="\n".join([*words, *console.splitlines()[-60:]]),
     )
+
+
+def _boot_fix(machine: Machine, console: str) -> str:
+    if not console:
+        return f"is {machine.kernel} whole, and for x86-64? It said nothing"
+    needs = "VIRTIO_PCI, VIRTIO_BLK, VIRTIO_CONSOLE, EROFS_FS, BLK_DEV_INITRD and DEVTMPFS"
+    if machine.modules is None:
+        return (
+            f"no modules were found for {machine.kernel}: name the image where they are beside it,"
+            f" or tree:PATH, or one with {needs} built in"
+        )
+    return f"read the console; a kernel for guests needs {needs}"
 
 
 def recipe(machine: Machine) -> dict[str, object]:

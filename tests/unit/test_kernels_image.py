@@ -25,9 +25,10 @@ def test_elf_is_not_a_kernel_image(tmp_path):
     assert "bzImage" in caught.value.fix
 
 
-def test_header_without_a_release_is_refused(make_image):
+@pytest.mark.parametrize("release", ["", "\x01jC3", "a/../b"])
+def test_header_without_a_release_is_refused(make_image, release):
     with pytest.raises(UsageError, match="names no release"):
-        release_of(make_image(""))
+        release_of(make_image(release))
 
 
 def test_unreadable_image_says_why(tmp_path):

@@ -104,6 +104,20 @@ def test_a_failed_boot_says_why(runtime, console, reason):
     assert console in error.evidence
 
 
+@pytest.mark.parametrize(
+    ("modules", "console", "fix"),
+    [
+        (None, "", "whole"),
+        (None, "[ 0.0] Linux version", "no modules were found"),
+        (Path("/lib/modules/6.12"), "[ 0.0] Linux version", "read the console"),
+    ],
+)
+def test_a_failed_boot_says_how_to_go_on(runtime, modules, console, fix):
+    guest = vm.Guest(vm.Machine(**{**_fields(MACHINE), "modules": modules}), runtime, None)
+    guest.console.write_text(console)
+    assert fix in vm._boot_failure(guest, MachineLostError("QEMU ended")).fix
+
+
 def test_qemus_own_words_are_shown_when_nothing_booted(runtime):
     (runtime / "virtme.err").write_text("qemu-system-x86_64: could not load kernel\n")
     error = vm._boot_failure(vm.Guest(MACHINE, runtime, None), MachineLostError("QEMU ended"))
