@@ -240,6 +240,8 @@ def _report(results: Sequence[Result], header: RunHeader, settings: config.Setti
         print(f"\n{detail.detail(result, header)}")
     if len(differing) > _DETAILS:
         print(f"\n({len(differing) - _DETAILS} more differences: --json FILE has them all)")
+    for text in detail.losses(results):
+        print(f"\n{text}")
     if settings.json:
         document.write(settings.json, document.dumps(results))
     if settings.junit:

@@ -21,7 +21,7 @@ until [ -b /dev/vda ]; do
 	[ $tries -gt 100 ] && fail "no /dev/vda: the kernel lacks virtio_blk or virtio_pci"
 	$b sleep 0.05
 done
-$b mount -t erofs -o ro /dev/vda /root || fail "cannot mount the root image: no erofs in this kernel"
+$b mount -t erofs -o ro /dev/vda /root || fail "cannot mount the root image: no erofs in this kernel, or a damaged image"
 $b mount -t tmpfs -o mode=755 run /root/run
 $b mv /payload /root/run/bpfthrow
 $b mount --move /dev /root/dev

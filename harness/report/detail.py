@@ -6,7 +6,7 @@ see it again. Plain text, fit for a mail.
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.compare import has_say
 from harness.logmatch import useful_lines
@@ -38,6 +38,27 @@ def detail(result: Result, header: RunHeader | None = None, *, with_evidence: bo
     return "\n".join(lines)
 
 
+def losses(results: Iterable[Result]) -> list[str]:
+    """A text for each distinct reason why a machine was lost: all of it, and its last words."""
+    reasons: dict[tuple[str, str], Result] = {}
+    for result in results:
+        if result.observed.verdict is Verdict.LOST:
+            reasons.setdefault((result.target, result.observed.message), result)
+    return [
+        "\n".join(
+            [
+                *_block(f"{target} lost:", message, indent=0),
+                *(
+                    line
+                    for title, text in evidence(result)
+                    for line in _block(f"{title}:", f"\n{text}", indent=2)
+                ),
+            ]
+        )
+        for (target, message), result in reasons.items()
+    ]
+
+
 def evidence(result: Result) -> list[tuple[str, str]]:
     """Title and text of the simulator's trace, the loader's log and the kernel log, if any.
 
@@ -47,7 +68,10 @@ def evidence(result: Result) -> list[tuple[str, str]]:
     parts = []
     if simulated is not None and simulated.trace:
         parts.append(("simulator's trace", _cut(simulated.trace.splitlines())))
-    if observed.log and observed.verdict is not Verdict.RAN:
+    if observed.log and observed.verdict is Verdict.LOST:
+        # the console of a guest that did not come up, or what the agent said at last
+        parts.append(("last words", _cut(observed.log.splitlines())))
+    elif observed.log and observed.verdict is not Verdict.RAN:
         parts.append(("verifier log", "\n".join(useful_lines(observed.log))))
     if observed.kernel_log:
         parts.append(("kernel log", _cut(observed.kernel_log.splitlines())))

@@ -7,6 +7,7 @@ window, absence of a feature told from a failure. Knows nothing of how the machi
 
 import datetime as dt
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ HELLO_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 60.0
 CASE_TIMEOUT_S = 30.0
 _PER_REPEAT_S = 1.0
+# the first libbpf that loads exception callbacks; vm/root.toml asks for the same in our guests
+_LIBBPF_AT_LEAST = (1, 3)
 # What bpf_jit_supports_exceptions() and kfunc calls need, with the words for a kernel without it.
 _THROW_OPTIONS = {
     "CONFIG_BPF_JIT": "kfunc calls need the JIT",
@@ -51,8 +54,9 @@ class AgentClient:
         self._rules = splats.load_rules()
 
     def hello(self) -> dict[str, Any]:
-        """Versions of what runs over there."""
+        """Versions of what runs over there. UsageError where its bpftool is too old."""
         answer: dict[str, Any] = self._agent.request("hello", HELLO_TIMEOUT_S * self._scale)
+        _require_libbpf(answer["bpftool"])
         return answer
 
     def missing(self, feature: str) -> str:
@@ -120,6 +124,17 @@ class AgentClient:
 def _variables(obj: Object, section: str, content: dict[str, str]) -> dict[str, str]:
     value = next(iter(content.values()), "")
     return decode_globals(obj, section, bytes.fromhex(value))
+
+
+def _require_libbpf(loader: str) -> None:
+    # "bpftool v7.5.0 using libbpf v1.5"; before v6.8 (2022) it did not name its libbpf
+    found = re.search(r"libbpf v(\d+)\.(\d+)", loader)
+    if found is None or (int(found[1]), int(found[2])) < _LIBBPF_AT_LEAST:
+        raise UsageError(
+            f"the machine's bpftool is too old ({loader or 'it names no version'}): a libbpf before"
+            f" {'.'.join(map(str, _LIBBPF_AT_LEAST))} does not load exception callbacks",
+            fix="install a newer bpftool there (Debian 13 and its backports have one)",
+        )
 
 
 def missing_options(config: Path | None) -> list[str]:

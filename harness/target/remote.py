@@ -137,6 +137,7 @@ def open_local(settings: Settings) -> RemoteTarget:
         )
         stack.callback(process.wait)
         agent = channel.AgentChannel(channel.PipeStream(process))
+        stack.callback(agent.close)
         client = AgentClient(agent, _write_files, str(scratch / "objects"), settings.timeout_scale)
         return RemoteTarget("local", client, stack.pop_all())
 

@@ -10,7 +10,7 @@ import pytest
 from harness.errors import Exit, UsageError
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.report import outcome as outcomes  # pytest would collect a bare Tested
-from harness.report.detail import detail, evidence, replay
+from harness.report.detail import detail, evidence, losses, replay
 from harness.report.document import document, dumps, observation_object, problems, write
 from harness.report.junit import junit
 from harness.report.outcome import (
@@ -264,6 +264,16 @@ def test_detail_shows_everything():
 
 def test_log_of_an_accepted_program_is_left_out():
     assert [title for title, _ in evidence(AGREES)] == ["simulator's trace"]
+
+
+def test_a_lost_machine_is_explained_once_with_its_last_words():
+    seen = Observation(
+        Verdict.LOST, message="no boot\n  fix: do this", log="[0.1] Linux\n[0.2] VFS"
+    )
+    (text,) = losses([AGREES, row(seen), row(seen, id="throw/depth/next")])
+    assert text.startswith("vm-6.12 lost: no boot\n")
+    assert "fix: do this" in text
+    assert "[0.2] VFS" in text
 
 
 def test_long_evidence_is_cut_and_says_so():
