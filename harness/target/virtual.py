@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import paramiko
 
-from harness import accel, kernels
+from harness import accel, kernels, tools
 from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
@@ -27,6 +27,8 @@ from harness.target.client import AgentClient, missing_options
 
 PLACE = "/run/bpfthrow"
 PUSH_TIMEOUT_S = 30.0
+# a guest that is up already lets us in at once, or never
+_WARM_TIMEOUT_S = 20.0
 # Python starts and reads what the agent will need of the standard library while the archive is
 # still on its way; then it waits for the archive, and for the guest's init, which may be mounting.
 _BOOTSTRAP = """
@@ -156,11 +158,8 @@ class VirtualTarget:
         return self._client, self._guest
 
     def _boot(self) -> None:
-        self.begin()
-        guest = self._guest
-        assert guest is not None
+        guest = self._connected()
         scale = self._settings.timeout_scale
-        vm.connect(guest, vm.BOOT_TIMEOUT_S * scale)
         self.boots += 1
         assert guest.transport is not None
         transport = guest.transport
@@ -188,6 +187,24 @@ class VirtualTarget:
             expects_throw=self._kernel.expects_throw,
             boot_s=guest.boot_s,
         )
+
+    def _connected(self) -> vm.Guest:
+        self.begin()
+        guest = self._guest
+        assert guest is not None
+        # only one that was found warm has booted already
+        warm = guest.boot_s > 0
+        timeout_s = _WARM_TIMEOUT_S if warm else vm.BOOT_TIMEOUT_S
+        try:
+            vm.connect(guest, timeout_s * self._settings.timeout_scale)
+        except MachineLostError as error:
+            if not warm or self._broken is not None:
+                raise
+            tools.say(f"{error.message}; another one is booted in its place")
+            guest.stop()
+            self._guest = None
+            return self._connected()
+        return guest
 
     def _explain(self, message: str, client: AgentClient) -> str:
         # A kernel that should have exceptions and has not is a failure that names the option.

@@ -150,6 +150,11 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
         login = read_login(guest.run_dir)
         guest.transport = channel.connect(sock, login, deadline)
     except MachineLostError as error:
+        if guest.boot_s:
+            raise MachineLostError(
+                f"no way into the running guest of {guest.machine.release}: {error.message}",
+                fix="bpfthrow vm down, then bpfthrow vm up",
+            ) from error
         raise _boot_failure(guest, error) from error
     if not guest.boot_s:
         guest.boot_s = time.monotonic() - began
@@ -235,9 +240,9 @@ def read_login(run_dir: Path) -> channel.Login:
     """Keys of the guest in `run_dir`. MachineLostError when they are gone."""
     try:
         texts = [(run_dir / name).read_text() for name in ("user_key", "host_key")]
-    except OSError as error:
-        raise MachineLostError(f"the guest's keys are gone: {error}") from error
-    user, host = (paramiko.Ed25519Key.from_private_key(io.StringIO(text)) for text in texts)
+        user, host = (paramiko.Ed25519Key.from_private_key(io.StringIO(text)) for text in texts)
+    except (OSError, ValueError, paramiko.SSHException) as error:
+        raise MachineLostError(f"the guest's keys are gone or damaged: {error}") from error
     return channel.Login("root", user, host)
 
 

@@ -25,6 +25,7 @@ class FakeGuest:
     lives: bool = True
     stopped: bool = False
     keeper: object = field(default_factory=object)
+    boot_s: float = 0.0
 
     def console_text(self):
         return self.console
@@ -154,6 +155,35 @@ def test_a_guest_that_cannot_be_had_is_not_asked_for_again(target):
         with pytest.raises(MachineLostError, match="did not boot"):
             machine.run(CASE)
     assert len(machine.guests) == 1
+
+
+def _refuses_warm_guests(guest, _timeout_s):
+    if guest.boot_s:
+        raise MachineLostError("ssh refused")
+
+
+def test_a_warm_guest_that_refuses_us_is_replaced(monkeypatch, capsys):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    warm, fresh = FakeGuest(boot_s=4.0), FakeGuest()
+    monkeypatch.setattr(machine, "_warm", lambda: None if warm.stopped else warm)
+    monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
+    monkeypatch.setattr(vm, "connect", _refuses_warm_guests)
+    assert machine._connected() is fresh
+    assert warm.stopped
+    assert "ssh refused" in capsys.readouterr().err
+
+
+def test_a_fresh_guest_that_refuses_us_is_not_tried_again(monkeypatch):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    monkeypatch.setattr(machine, "_warm", lambda: None)
+    monkeypatch.setattr(vm, "start", lambda *_, **__: FakeGuest())
+
+    def refuse(_guest, _timeout_s):
+        raise MachineLostError("ssh refused")
+
+    monkeypatch.setattr(vm, "connect", refuse)
+    with pytest.raises(MachineLostError, match="ssh refused"):
+        machine._connected()
 
 
 def test_a_kernel_that_should_throw_and_cannot_names_the_option(target, monkeypatch, tmp_path):

@@ -72,6 +72,10 @@ def test_keys_are_private_and_of_this_guest(runtime, monkeypatch):
 def test_keys_that_are_gone_are_a_lost_machine(tmp_path):
     with pytest.raises(MachineLostError, match="keys are gone"):
         vm.read_login(tmp_path)
+    for name in ("user_key", "host_key"):
+        (tmp_path / name).write_text("no key\n")
+    with pytest.raises(MachineLostError, match="or damaged"):
+        vm.read_login(tmp_path)
 
 
 def test_a_runtime_directory_open_to_others_is_refused(tmp_path, monkeypatch):
