@@ -22,7 +22,7 @@ import paramiko
 from harness import accel, config, kernels, suite, tools
 from harness.errors import Exit, UsageError, WorldError
 from harness.model import Case
-from harness.target import channel, virtual
+from harness.target import boot, channel, virtual
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _boot(kernel: kernels.Kernel, settings: config.Settings) -> dict[str, Any]:
     qemu, busybox = Path(tools.need("qemu-system-x86_64")), Path(tools.need("busybox"))
-    chosen = virtual.machine_for(kernel, settings).accelerator
+    chosen = boot.machine_for(kernel, settings).accelerator
     plain, first = [], []
     # alternating, so that a busy moment meets both
     for _ in range(_ROUNDS):
@@ -112,7 +112,7 @@ def _first_verdict(kernel: kernels.Kernel) -> float:
 
 def _case(kernel: kernels.Kernel, settings: config.Settings) -> dict[str, Any]:
     cases = [case for case in suite.collect() if case.hook == "test_run" and not case.companions]
-    target = virtual.VirtualTarget(kernel, virtual.machine_for(kernel, settings), settings)
+    target = virtual.VirtualTarget(kernel, boot.machine_for(kernel, settings), settings)
     try:
         release = target.facts.release
         began = time.monotonic()

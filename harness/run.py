@@ -13,7 +13,7 @@ from harness.model import Case, Difference, Observation, Provenance, Result, Ver
 from harness.series import series_of
 from harness.sim import run_case
 from harness.target.base import Target
-from harness.target.channel import Deadline
+from harness.target.deadline import Deadline
 
 # A run may take this long, plus so much for each case.
 RUN_TIMEOUT_S = 300.0

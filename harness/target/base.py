@@ -8,11 +8,14 @@ remote.py (this machine, or one that ssh reaches).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness.config import Settings
 from harness.errors import UsageError
 from harness.model import Case, Observation
+
+if TYPE_CHECKING:
+    from harness.target.boot import Begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,10 @@ class Target(Protocol):
 
 
 @contextmanager
-def open_target(spec: str, settings: Settings) -> Iterator[Target]:
+def open_target(spec: str, settings: Settings, begun: "Begun | None" = None) -> Iterator[Target]:
     """A target for "vm:KERNEL", "local" or "ssh:[USER@]HOST[:PORT]", closed at the end.
+
+    `begun`: the guest, where it has been started already.
 
     UsageError for a spec that names nothing, MachineLostError when the machine cannot be had.
     """
@@ -77,7 +82,7 @@ def open_target(spec: str, settings: Settings) -> Iterator[Target]:
 
     kind, _, rest = spec.partition(":")
     if kind == "vm":
-        target: Target = virtual.open_vm(rest or "default", settings)
+        target: Target = virtual.open_vm(rest or "default", settings, begun)
     elif spec == "local":
         target = remote.open_local(settings)
     elif kind == "ssh" and rest:

@@ -11,7 +11,6 @@ import posixpath
 import select
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import paramiko
 
 from harness.errors import MachineLostError, WorldError
+from harness.target.deadline import Deadline
 
 if TYPE_CHECKING:
     import subprocess
@@ -30,23 +30,6 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _LINE_MAX_BYTES = 64 << 20
 _KEEPALIVE_S = 2
-
-
-class Deadline:
-    """A point in time that is passed down instead of a number of seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    def left_s(self) -> float:
-        """Seconds left, never negative."""
-        return max(0.0, self._end - time.monotonic())
-
-    @property
-    def over(self) -> bool:
-        """Whether it has passed."""
-        return self.left_s() == 0.0
 
 
 class RequestTimeoutError(WorldError):

@@ -16,8 +16,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
-
 from harness import tools
 from harness.errors import UsageError, WorldError
 from harness.paths import VM_DIR, cache_dir, locked, make_dir
@@ -116,6 +114,8 @@ def _stamp(files: list[Path], module_lists: list[list[Path]]) -> str:
 
 
 def _common_entries(busybox: Path, boot: list[Path], late: list[Path]) -> Iterator[Entry]:
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  # only where something is built
+
     image = busybox.read_bytes()
     if any(s["p_type"] == "PT_INTERP" for s in ELFFile(io.BytesIO(image)).iter_segments()):
         raise UsageError(

@@ -5,25 +5,23 @@ A crash or a hang costs one case: the guest is thrown away, and the next case fi
 guest that cannot be had is remembered, so that the rest does not wait for it again.
 """
 
-import contextlib
-import fcntl
 import re
 import shlex
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 
 import paramiko
 
-from harness import accel, kernels, tools
+from harness import kernels, tools
 from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.target import channel, guests, vm
+from harness.target import boot, channel, vm
 from harness.target.archive import agent_archive
 from harness.target.base import Facts
 from harness.target.client import AgentClient, missing_options
+from harness.target.deadline import Deadline
 
 PLACE = "/run/bpfthrow"
 PUSH_TIMEOUT_S = 30.0
@@ -51,13 +49,18 @@ _CONSOLE_LINES = 400
 class VirtualTarget:
     """One kernel in guests, one at a time."""
 
-    def __init__(self, kernel: Kernel, machine: vm.Machine, settings: Settings) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        machine: vm.Machine,
+        settings: Settings,
+        guest: vm.Guest | None = None,
+    ) -> None:
         self.name = f"vm-{kernel.name}"
         self._kernel = kernel
         self._machine = machine
         self._settings = settings
-        self._stack = ExitStack()
-        self._guest: vm.Guest | None = None
+        self._guest = guest
         self._client: AgentClient | None = None
         self._facts: Facts | None = None
         # why no guest can be had any more
@@ -67,9 +70,7 @@ class VirtualTarget:
     def begin(self) -> None:
         """Start the guest without waiting for it: the host has other things to do meanwhile."""
         if self._guest is None:
-            self._guest = self._warm() or vm.start(
-                self._machine, detached=self._settings.keep_vm, name=label(self._kernel.name)
-            )
+            self._guest = boot.begin(self._machine, self._settings)
 
     @property
     def release(self) -> str:
@@ -137,11 +138,7 @@ class VirtualTarget:
             self._client = None
         guest, self._guest = self._guest, None
         if guest is not None:
-            if guest.keeper is None and guest.alive():
-                guest.disconnect()
-            else:
-                guest.stop()
-        self._stack.close()
+            guest.release()
 
     def _ready(self) -> tuple[AgentClient, vm.Guest]:
         if self._broken is not None:
@@ -217,7 +214,7 @@ class VirtualTarget:
     def _dead(
         self, guest: vm.Guest, console_from: int, verdict: Verdict, error: WorldError
     ) -> Observation:
-        deadline = channel.Deadline(_DEATH_S)
+        deadline = Deadline(_DEATH_S)
         while verdict is Verdict.LOST and guest.alive() and not deadline.over:
             time.sleep(0.05)
         console = guest.console_text()[console_from:]
@@ -246,41 +243,11 @@ class VirtualTarget:
         if guest is not None:
             guest.stop()
 
-    def _warm(self) -> vm.Guest | None:
-        for entry in guests.detached():
-            if entry.recipe == vm.recipe(self._machine) and entry.alive:
-                lock = self._stack.enter_context((entry.run_dir / "lock").open("w"))
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return vm.Guest(self._machine, entry.run_dir, None, boot_s=entry.boot_s)
-        return None
 
-
-def label(name: str) -> str:
-    """`name` as a part of a directory name."""
-    return re.sub(r"[^\w.-]", "_", name)[:24]
-
-
-def machine_for(kernel: Kernel, settings: Settings) -> vm.Machine:
-    """The guest that runs `kernel` under these settings; builds the guest root if need be."""
-    root = kernels.ensure_root()
-    chosen = settings.accelerator if settings.accelerator != "auto" else accel.probe().name
-    return vm.Machine(
-        name=kernel.name,
-        release=kernel.release,
-        kernel=kernel.image,
-        modules=kernel.modules,
-        root=root.image,
-        root_hash=root.hash,
-        cpus=settings.cpus,
-        memory_mib=settings.memory,
-        accelerator=chosen,
-    )
-
-
-def open_vm(spec: str, settings: Settings) -> VirtualTarget:
-    """A target for the one kernel that `spec` names; its guest is being started."""
-    kernel = kernels.resolve(spec)
-    target = VirtualTarget(kernel, machine_for(kernel, settings), settings)
+def open_vm(spec: str, settings: Settings, begun: boot.Begun | None = None) -> VirtualTarget:
+    """A target for the one kernel that `spec` names; its guest is being started, or `begun` is."""
+    kernel = begun.kernel if begun else kernels.resolve(spec)
+    machine = begun.guest.machine if begun else boot.machine_for(kernel, settings)
+    target = VirtualTarget(kernel, machine, settings, begun.guest if begun else None)
     target.begin()
     return target

@@ -15,16 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
-import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness import tools
 from harness.errors import MachineLostError
-from harness.target import channel, guests, initramfs, keeper
+from harness.target import guests, initramfs, keeper
+from harness.target.deadline import Deadline
+
+if TYPE_CHECKING:
+    import paramiko
+
+    from harness.target.channel import Login
 
 # Ports with an sshd behind: the first for the harness, the second for `bpfthrow vm ssh`.
 PORTS = ("ssh0", "ssh1")
@@ -59,8 +65,13 @@ class Guest:
     machine: Machine
     run_dir: Path
     keeper: subprocess.Popen[bytes] | None
+    # 0.0 until the first login; a guest that was found running brings its own
     boot_s: float = 0.0
-    transport: paramiko.Transport | None = None
+    # time.monotonic() of the start
+    started_s: float = field(default_factory=time.monotonic)
+    transport: "paramiko.Transport | None" = None
+    # held while this process uses a guest that it did not start
+    lock: IO[str] | None = None
 
     @property
     def console(self) -> Path:
@@ -88,6 +99,16 @@ class Guest:
         if self.transport is not None:
             self.transport.close()
             self.transport = None
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
+    def release(self) -> None:
+        """End a guest of ours; leave one that lives on its own as it is."""
+        if self.keeper is None and self.alive():
+            self.disconnect()
+        else:
+            self.stop()
 
     def stop(self) -> None:
         """Disconnect and end the guest; its directory is removed. May be called twice."""
@@ -142,8 +163,10 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
 
     MachineLostError with the console as evidence when the guest panics, ends or stays silent.
     """
-    began = time.monotonic()
-    deadline = channel.Deadline(timeout_s)
+    # here, because guests are started before there is time to import paramiko
+    from harness.target import channel  # noqa: PLC0415
+
+    deadline = Deadline(timeout_s)
     try:
         sock = _open_port(guest, port, deadline)
         _wait_for_banner(guest, sock, deadline)
@@ -157,7 +180,7 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
             ) from error
         raise _boot_failure(guest, error) from error
     if not guest.boot_s:
-        guest.boot_s = time.monotonic() - began
+        guest.boot_s = time.monotonic() - guest.started_s
         note = json.loads((guest.run_dir / "machine.json").read_text())
         guests.write_note(guest.run_dir, note | {"boot_s": guest.boot_s})
 
@@ -236,17 +259,21 @@ def _public_text(key: ed25519.Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(encoding, form) + b"\n"
 
 
-def read_login(run_dir: Path) -> channel.Login:
+def read_login(run_dir: Path) -> "Login":
     """Keys of the guest in `run_dir`. MachineLostError when they are gone."""
+    import paramiko  # noqa: PLC0415  # see connect()
+
+    from harness.target.channel import Login  # noqa: PLC0415
+
     try:
         texts = [(run_dir / name).read_text() for name in ("user_key", "host_key")]
         user, host = (paramiko.Ed25519Key.from_private_key(io.StringIO(text)) for text in texts)
     except (OSError, ValueError, paramiko.SSHException) as error:
         raise MachineLostError(f"the guest's keys are gone or damaged: {error}") from error
-    return channel.Login("root", user, host)
+    return Login("root", user, host)
 
 
-def _open_port(guest: Guest, port: str, deadline: channel.Deadline) -> socket.socket:
+def _open_port(guest: Guest, port: str, deadline: Deadline) -> socket.socket:
     while True:
         sock = socket.socket(socket.AF_UNIX)
         try:
@@ -258,7 +285,7 @@ def _open_port(guest: Guest, port: str, deadline: channel.Deadline) -> socket.so
         time.sleep(_POLL_S)
 
 
-def _wait_for_banner(guest: Guest, sock: socket.socket, deadline: channel.Deadline) -> None:
+def _wait_for_banner(guest: Guest, sock: socket.socket, deadline: Deadline) -> None:
     # QEMU accepts before the guest is up; paramiko would give up on the missing banner.
     while True:
         sock.settimeout(min(0.5, deadline.left_s() or 0.01))
@@ -277,7 +304,7 @@ def _wait_for_banner(guest: Guest, sock: socket.socket, deadline: channel.Deadli
         raise MachineLostError(f"the port speaks something else than ssh: {seen!r}")
 
 
-def _require_life(guest: Guest, deadline: channel.Deadline) -> None:
+def _require_life(guest: Guest, deadline: Deadline) -> None:
     if deadline.over:
         raise MachineLostError(f"no ssh after {deadline.seconds:.0f} s")
     if guest.keeper is not None and guest.keeper.poll() is not None:

@@ -16,7 +16,7 @@ import paramiko
 
 from harness import config, kernels
 from harness.errors import Exit, MachineLostError, UsageError
-from harness.target import guests, virtual, vm
+from harness.target import boot, guests, vm
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
@@ -64,12 +64,12 @@ def _up(arguments: argparse.Namespace) -> int:
     settings = config.resolve(arguments)
     chosen = kernels.resolve_all(settings.kernel or ("default",))
     for kernel in chosen:
-        machine = virtual.machine_for(kernel, settings)
+        machine = boot.machine_for(kernel, settings)
         wanted = vm.recipe(machine)
         if any(entry.alive and entry.recipe == wanted for entry in guests.detached()):
             print(f"bpfthrow: {kernel.name} is up already", file=sys.stderr)
             continue
-        guest = vm.start(machine, detached=True, name=virtual.label(kernel.name))
+        guest = vm.start(machine, detached=True, name=boot.label(kernel.name))
         try:
             vm.connect(guest, vm.BOOT_TIMEOUT_S * settings.timeout_scale)
         except BaseException:

@@ -11,7 +11,7 @@ from harness.config import Settings
 from harness.errors import MachineLostError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Verdict
-from harness.target import channel, virtual, vm
+from harness.target import boot, channel, virtual, vm
 from harness.target.base import Facts
 
 KERNEL = Kernel("6.12", "6.12.107", Path("bzImage"), None, None, expects_throw=True, origin="")
@@ -165,7 +165,7 @@ def _refuses_warm_guests(guest, _timeout_s):
 def test_a_warm_guest_that_refuses_us_is_replaced(monkeypatch, capsys):
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
     warm, fresh = FakeGuest(boot_s=4.0), FakeGuest()
-    monkeypatch.setattr(machine, "_warm", lambda: None if warm.stopped else warm)
+    monkeypatch.setattr(boot, "_warm", lambda _: None if warm.stopped else warm)
     monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
     monkeypatch.setattr(vm, "connect", _refuses_warm_guests)
     assert machine._connected() is fresh
@@ -175,7 +175,7 @@ def test_a_warm_guest_that_refuses_us_is_replaced(monkeypatch, capsys):
 
 def test_a_fresh_guest_that_refuses_us_is_not_tried_again(monkeypatch):
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
-    monkeypatch.setattr(machine, "_warm", lambda: None)
+    monkeypatch.setattr(boot, "_warm", lambda _: None)
     monkeypatch.setattr(vm, "start", lambda *_, **__: FakeGuest())
 
     def refuse(_guest, _timeout_s):

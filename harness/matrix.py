@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""All chosen cases on all chosen targets at once: threads, progress, reports.
+
+The verb's second half: what it imports takes as long as the first second of a boot. The pipeline of
+one target is run.py's business.
+"""
+
+import argparse
+import dataclasses
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from harness import build, config, suite, tools
+from harness import run as pipeline
+from harness.errors import BpfthrowError, Exit, UsageError
+from harness.model import Case, Result
+from harness.report import detail, document, junit, table
+from harness.report.outcome import Outcome, RunHeader, Tested, exit_code, outcome
+from harness.report.progress import Progress
+from harness.report.style import style_for
+from harness.target.base import Target, open_target
+from harness.target.boot import Begun
+
+# differences that are printed in full; the rest is in the JSON
+_DETAILS = 20
+
+
+@dataclasses.dataclass(slots=True)
+class _Run:
+    """One target's share of a run, in a thread of its own."""
+
+    spec: str
+    settings: config.Settings
+    # the guest, where it boots already
+    begun: Begun | None
+    # known a little after the guest began to boot
+    cases: "Future[list[Case]]"
+    # results, then None; an error that ended it comes before the None
+    out: "queue.Queue[tuple[_Run, Result | Exception | None]]"
+    stop: threading.Event
+    target: Target | None = None
+    tested: Tested | None = None
+
+    def __call__(self) -> None:
+        """Run all cases; whatever happens, the queue hears of the end."""
+        try:
+            for result in self._results():
+                self.out.put((self, result))
+                if self.stop.is_set():
+                    break
+        except Exception as error:  # noqa: BLE001  # raised again in the main thread
+            self.out.put((self, error))
+        finally:
+            self.out.put((self, None))
+
+    def abort(self) -> None:
+        """From another thread: end what is running."""
+        if self.target is not None:
+            self.target.abort()
+
+    def _results(self) -> Iterator[Result]:
+        with open_target(self.spec, self.settings, self.begun) as target:
+            self.target = target
+            cases = self.cases.result()
+            profile, scale = self.settings.profile, self.settings.timeout_scale
+            ahead = threading.Thread(
+                target=pipeline.simulate_ahead, args=(cases, target.release, profile)
+            )
+            ahead.start()
+            for result in pipeline.run_cases(target, cases, profile=profile, scale=scale):
+                self._learn(target, result)
+                yield result
+            ahead.join()
+
+    def _learn(self, target: Target, result: Result) -> None:
+        if self.tested is None and outcome(result) is not Outcome.LOST:
+            facts, own = target.facts, result.observed.provenance
+            self.tested = Tested(
+                target.name,
+                facts.release,
+                facts.accelerator,
+                own.jit or facts.jit,
+                facts.loader,
+                facts.expects_throw,
+                spec=self.spec.removeprefix("vm:"),
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for."""
+
+    # of open_target()
+    specs: Sequence[str]
+    # as `bpfthrow run` takes them: paths, -k, -j, -q
+    arguments: argparse.Namespace
+    settings: config.Settings
+    # time.monotonic() of the beginning
+    began_s: float
+
+
+def list_cases(plan: Plan) -> int:
+    """Print the chosen cases; the exit code."""
+    for case in _select(plan):
+        print(f"{case.id} {case.hook}")
+    return Exit.OK
+
+
+def run(plan: Plan, started: Mapping[str, Begun]) -> int:
+    """Run the cases and report; the exit code. `started`: guests that boot already, by spec."""
+    runs, results = _run_all(plan, started)
+    tested = tuple(each.tested for each in runs if each.tested)
+    header = RunHeader(tested, clang=_clang(), seconds=time.monotonic() - plan.began_s)
+    results = [_with_trace(result, plan.settings.profile) for result in results]
+    _report(results, header, plan.settings)
+    return exit_code(results, header)
+
+
+def _select(plan: Plan) -> list[Case]:
+    cases = suite.select(suite.collect(plan.arguments.paths), plan.arguments.expression)
+    if plan.settings.hook:
+        cases = [case for case in cases if case.hook in plan.settings.hook]
+    if not cases:
+        raise UsageError("no case is left to run", fix="see them all: bpfthrow run --list")
+    return cases
+
+
+def _run_all(plan: Plan, started: Mapping[str, Begun]) -> tuple[list[_Run], list[Result]]:
+    out: queue.Queue[tuple[_Run, Result | Exception | None]] = queue.Queue()
+    cases: Future[list[Case]] = Future()
+    stop = threading.Event()
+    runs = [_Run(each, plan.settings, started.get(each), cases, out, stop) for each in plan.specs]
+    # Guests boot while objects are compiled and read; but a mistake must not wait for a download.
+    chosen = [] if started else _select(plan)
+    with ThreadPoolExecutor(max(1, min(plan.arguments.jobs, len(runs)))) as pool:
+        try:
+            for each in runs:
+                pool.submit(each)
+            chosen = chosen or _select(plan)
+            progress = Progress(sys.stderr, len(chosen) * len(runs))
+            progress.note(f"{len(chosen)} cases on {', '.join(plan.specs)}")
+            cases.set_result(chosen)
+            results = _gather(runs, out, None if plan.arguments.quiet else progress)
+        except BaseException as error:
+            stop.set()
+            if not cases.done():
+                cases.set_exception(UsageError(f"no cases: {error}"))
+            for each in runs:
+                each.abort()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return runs, results
+
+
+def _gather(
+    runs: Sequence[_Run],
+    out: "queue.Queue[tuple[_Run, Result | Exception | None]]",
+    progress: Progress | None,
+) -> list[Result]:
+    results: dict[str, list[Result]] = {each.spec: [] for each in runs}
+    failures: list[Exception] = []
+    left = len(runs)
+    while left:
+        which, item = out.get()
+        if item is None:
+            left -= 1
+        elif isinstance(item, Exception):
+            failures.append(item)
+        else:
+            results[which.spec].append(item)
+            if progress:
+                progress.result(item)
+    if failures:
+        # one target that cannot be had must not look like a smaller matrix
+        raise failures[0]
+    return [result for each in runs for result in results[each.spec]]
+
+
+def _clang() -> str:
+    try:
+        return tools.run([build.find_clang(), "--version"]).splitlines()[0]
+    except BpfthrowError:
+        return ""  # nothing was compiled: only objects were given
+
+
+def _with_trace(result: Result, profile: str) -> Result:
+    if not result.differences or result.simulated is None:
+        return result
+    trace = pipeline.traced(result.case, result.observed.provenance.kernel, profile)
+    return dataclasses.replace(result, simulated=dataclasses.replace(result.simulated, trace=trace))
+
+
+def _report(results: Sequence[Result], header: RunHeader, settings: config.Settings) -> None:
+    style = style_for(sys.stdout)
+    differing = [result for result in results if result.differences]
+    print(table.render(results, header, style))
+    for result in differing[:_DETAILS]:
+        print(f"\n{detail.detail(result, header)}")
+    if len(differing) > _DETAILS:
+        print(f"\n({len(differing) - _DETAILS} more differences: --json FILE has them all)")
+    for text in detail.losses(results):
+        print(f"\n{text}")
+    if settings.json:
+        document.write(settings.json, document.dumps(results))
+    if settings.junit:
+        document.write(settings.junit, junit.junit(results, header))
