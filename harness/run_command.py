@@ -51,6 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = sorted(set(settings.hook) - set(HOOKS))
     if unknown:
         raise UsageError(f"unknown hook {unknown[0]!r}", fix="known: " + ", ".join(HOOKS))
+    for file in (settings.json, settings.junit):
+        if file and not file.parent.is_dir():
+            raise UsageError(f"cannot write {file}: no directory {file.parent}")
     specs = _specs(settings)
     started = {} if arguments.list else _head_start(specs[: max(1, arguments.jobs)], settings)
     try:

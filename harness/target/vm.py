@@ -169,7 +169,11 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
     deadline = Deadline(timeout_s)
     try:
         sock = _open_port(guest, port, deadline)
-        _wait_for_banner(guest, sock, deadline)
+        try:
+            _wait_for_banner(guest, sock, deadline)
+        except BaseException:
+            sock.close()
+            raise
         login = read_login(guest.run_dir)
         guest.transport = channel.connect(sock, login, deadline)
     except MachineLostError as error:

@@ -79,6 +79,14 @@ def test_a_file_that_is_no_object_is_refused_before_a_guest_is_had(command, tmp_
     assert "broken.bpf.o" in err
 
 
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_a_report_without_a_place_is_refused_before_anything_runs(command, tmp_path, option):
+    code, out, err = command("run", "--list", option, str(tmp_path / "absent" / "out"))
+    assert code == 2
+    assert "absent" in err
+    assert not out
+
+
 def test_cases_are_listed_without_a_guest(command):
     code, out, _ = command("run", "-k", "throw/main", "--hook", "test_run", "--list")
     assert code == 0
