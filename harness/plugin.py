@@ -19,6 +19,7 @@ import pytest
 from harness import config as settings_table
 from harness.config import Settings
 from harness.errors import BpfthrowError, MachineLostError, UsageError, WorldError
+from harness.hooks import HOOKS
 from harness.model import Case, Observation, Provenance, Result, Verdict
 from harness.report import table
 from harness.report.detail import detail, evidence
@@ -115,6 +116,8 @@ def pytest_configure(config: pytest.Config) -> None:
         state = config.stash[_STATE] = _State(settings, _targets(settings))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+    if unknown := sorted(set(settings.hook) - set(HOOKS)):
+        raise pytest.UsageError(f"unknown hook {unknown[0]!r}; known: {', '.join(HOOKS)}")
     config.pluginmanager.register(_Tally(state), "bpfthrow-tally")
 
 

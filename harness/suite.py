@@ -27,6 +27,8 @@ _COMPANIONS = {"freplace": "freplace", "fentry": "fentry", "fexit": "fentry"}
 _PACKET_TYPES = {"xdp", "tc", "cgroup_skb"}
 # Types that BPF_PROG_TEST_RUN can run at all (bpf_prog_ops.test_run in the kernel).
 _RUNNABLE = {"xdp", "tc", "cgroup_skb", "syscall", "raw_tp", "socket_filter", "flow_dissector"}
+# Lengths of a frame that a live hook's veth carries; above 1514 only with a VLAN tag.
+_WIRE_BYTES = range(15, 1519)
 # A section may narrow the direction.
 _ATTACH = {
     "tcx/ingress": ("test_run", "tcx-ingress"),
@@ -43,7 +45,13 @@ def collect(paths: Sequence[str | Path] = ()) -> list[Case]:
     Raises UsageError or ObjectError for what is no object, does not compile or has a wrong tag.
     """
     objects = {path.resolve(): base for path, base in _objects(paths or (PROGS,))}
-    return [case for path in sorted(objects) for case in cases_of(path, base=objects[path])]
+    found = [case for path in sorted(objects) for case in cases_of(path, base=objects[path])]
+    owners: dict[str, str] = {}
+    for case in found:
+        if owners.setdefault(case.id, case.object) != case.object:
+            message = f"two cases are called {case.id}: in {owners[case.id]} and {case.object}"
+            raise UsageError(message, fix="give one of them, or name a file otherwise")
+    return found
 
 
 def _objects(paths: Iterable[str | Path]) -> Iterator[tuple[Path, Path | None]]:
@@ -101,6 +109,7 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
     for hook in hooks:
         feature = HOOKS[hook].needs
         for data in inputs:
+            _require_sendable(data, hook, where)
             general = claims.expectation(data.name, values)
             only_default = len(inputs) == 1 and data.name == "default"
             case = Case(
@@ -119,6 +128,15 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
             )
             cases.append(case)
     return cases
+
+
+def _require_sendable(data: Input, hook: str, where: str) -> None:
+    if not HOOKS[hook].live or data.packet is None or len(data.packet) in _WIRE_BYTES:
+        return
+    limits = f"{_WIRE_BYTES.start} to {_WIRE_BYTES.stop - 1}"
+    size = len(data.packet)
+    message = f"{where}: input {data.name!r}: {size} bytes do not go over the wire of {hook}"
+    raise ObjectError(message, fix=f'{limits} do; __hook("test_run") takes other lengths')
 
 
 def hooks_of_section(section: str) -> tuple[str, ...]:

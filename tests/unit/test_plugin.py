@@ -266,6 +266,7 @@ def test_marks_select(session):
         (("--target", "moon"), "*--target = 'moon'*"),
         (("--kernel", "9.99"), "*no kernel is called '9.99'*"),
         (("--cpus", "none"), "*--cpus = 'none'*"),
+        (("--kernel", "6.12", "--hook", "sideways"), "*unknown hook 'sideways'*"),
     ],
 )
 def test_wrong_options_are_usage_errors(session, arguments, says):

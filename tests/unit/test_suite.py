@@ -2,7 +2,9 @@
 """Declaration tags become cases; wrong tags become one clear message; progs/ is complete."""
 
 import re
+import shutil
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -206,6 +208,8 @@ def test_older_and_newer_spellings_of_the_selftests_are_read():
         ("__global_is(nobody, 1)", "nobody: no such variable.*globals: counter, wide"),
         ("__global_is(counter, 256)", "needs over 8 bits"),
         ('__hook("xpd")', "xpd: no such hook.*hooks: test_run"),
+        ('__input(a, "eth payload=1600")', "1614 bytes do not go over.*15 to 1518 do"),
+        ('__hook("tc-ingress") __input(a, "eth")', "14 bytes do not go over.*tc-ingress"),
         ('__hook("xdp-native")', "cannot run on hook 'xdp-native'.*section 'tc' runs on"),
         ("__repeat(0)", "between 1 and 10000"),
         ("__with(nobody)", "with=nobody: no such program.*main_program"),
@@ -415,3 +419,14 @@ def test_the_page_lists_every_tag_and_every_word(page):
     assert {tag for tag in public if f"`{tag}" not in page} == set()
     assert {word for word in frames._WORDS if not re.search(rf"`{word}(=\w+)?`", page)} == set()
     assert {key for key in tags_module._KEYS if f":{key}" not in page} == set()
+
+
+def test_two_objects_with_cases_of_one_name_are_refused(cases, tmp_path):
+    path = Path(cases("")[0].object)
+    places = [tmp_path / name / "topic" / path.name for name in ("first", "second")]
+    for place in places:
+        place.parent.mkdir(parents=True)
+        shutil.copy(path, place)
+    with pytest.raises(UsageError, match="two cases are called topic/stem/main_program") as caught:
+        collect(places)
+    assert "second" in caught.value.message
