@@ -23,6 +23,8 @@ VERBS = {
     "config": "harness.config_command",
     "bench": "harness.bench",
 }
+# as a shell reports SIGPIPE: `run | head` must not look like a good run
+_PIPE_CLOSED = 141
 _EPILOG = """\
 examples:
   bpfthrow doctor                              would a run work here?
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # the reader (head, less) has gone; nothing more to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+        return _PIPE_CLOSED
     except OSError as error:
         # a full disk, a directory taken away: the world's fault, and it has a name
         where = f"{error.filename}: " if error.filename else ""

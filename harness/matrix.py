@@ -14,14 +14,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from harness import build, config, suite, tools
+from harness import build, config, kernels, suite, tools
 from harness import run as pipeline
 from harness.errors import BpfthrowError, Exit, UsageError
-from harness.model import Case, Result
+from harness.model import Case, Result, Verdict
 from harness.report import detail, document, junit, table
-from harness.report.outcome import Outcome, RunHeader, Tested, exit_code, outcome
+from harness.report.outcome import RunHeader, Tested, exit_code
 from harness.report.progress import Progress
 from harness.report.style import style_for
+from harness.sim import semantics
+from harness.target import boot
 from harness.target.base import Target, open_target
 from harness.target.boot import Begun
 
@@ -77,7 +79,9 @@ class _Run:
             ahead.join()
 
     def _learn(self, target: Target, result: Result) -> None:
-        if self.tested is None and outcome(result) is not Outcome.LOST:
+        reached = result.observed.verdict in (Verdict.RAN, Verdict.REJECTED, Verdict.UNSUPPORTED)
+        # asking for facts after a crash would boot another guest
+        if self.tested is None and reached:
             facts, own = target.facts, result.observed.provenance
             self.tested = Tested(
                 target.name,
@@ -112,6 +116,8 @@ def list_cases(plan: Plan) -> int:
 
 def run(plan: Plan, started: Mapping[str, Begun]) -> int:
     """Run the cases and report; the exit code. `started`: guests that boot already, by spec."""
+    if plan.settings.profile:
+        semantics.profile(plan.settings.profile)  # a name that nobody knows ends here
     runs, results = _run_all(plan, started)
     tested = tuple(each.tested for each in runs if each.tested)
     header = RunHeader(tested, clang=_clang(), seconds=time.monotonic() - plan.began_s)
@@ -134,8 +140,11 @@ def _run_all(plan: Plan, started: Mapping[str, Begun]) -> tuple[list[_Run], list
     cases: Future[list[Case]] = Future()
     stop = threading.Event()
     runs = [_Run(each, plan.settings, started.get(each), cases, out, stop) for each in plan.specs]
-    # Guests boot while objects are compiled and read; but a mistake must not wait for a download.
+    # Guests boot while objects are compiled and read; but a mistake must not wait for a download,
+    # and Ctrl-C ends one only in this thread.
     chosen = [] if started else _select(plan)
+    if not started:
+        _fetch(plan)
     with ThreadPoolExecutor(max(1, min(plan.arguments.jobs, len(runs)))) as pool:
         try:
             for each in runs:
@@ -156,27 +165,30 @@ def _run_all(plan: Plan, started: Mapping[str, Begun]) -> tuple[list[_Run], list
     return runs, results
 
 
+def _fetch(plan: Plan) -> None:
+    for each in plan.specs:
+        if each.startswith("vm:"):
+            boot.machine_for(kernels.resolve(each.removeprefix("vm:")), plan.settings)
+
+
 def _gather(
     runs: Sequence[_Run],
     out: "queue.Queue[tuple[_Run, Result | Exception | None]]",
     progress: Progress | None,
 ) -> list[Result]:
     results: dict[str, list[Result]] = {each.spec: [] for each in runs}
-    failures: list[Exception] = []
     left = len(runs)
     while left:
         which, item = out.get()
         if item is None:
             left -= 1
         elif isinstance(item, Exception):
-            failures.append(item)
+            # a target that cannot be had must not look like a smaller matrix
+            raise item
         else:
             results[which.spec].append(item)
             if progress:
                 progress.result(item)
-    if failures:
-        # one target that cannot be had must not look like a smaller matrix
-        raise failures[0]
     return [result for each in runs for result in results[each.spec]]
 
 

@@ -276,7 +276,9 @@ def _remembered(
         result = dataclasses.replace(
             result, simulated=dataclasses.replace(result.simulated, trace=trace)
         )
-    if result.target not in state.tested and result.observed.verdict is not Verdict.LOST:
+    # asking for facts after a crash would boot another guest
+    reached = result.observed.verdict in (Verdict.RAN, Verdict.REJECTED, Verdict.UNSUPPORTED)
+    if result.target not in state.tested and reached:
         facts = target.facts
         jit = provenance.jit or facts.jit
         state.tested[result.target] = Tested(

@@ -6,9 +6,11 @@ Owns the order of things and the deadline of a whole run. Prints nothing.
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from harness.compare import compare, expectation_for, expected_verdict
-from harness.errors import MachineLostError, WorldError
+from harness.errors import BpfthrowError, MachineLostError, WorldError
+from harness.hooks import HOOKS
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.series import series_of
 from harness.sim import run_case
@@ -36,9 +38,10 @@ def _simulated(case: Case, profile: str) -> Observation:
 
 
 def simulate_ahead(cases: Iterable[Case], release: str, profile: str = "") -> None:
-    """Fill the simulator's cache while a guest boots."""
-    for case in cases:
-        simulate(case, release, profile)
+    """Fill the simulator's cache while a guest boots. An error waits for who asks again."""
+    with suppress(BpfthrowError):
+        for case in cases:
+            simulate(case, release, profile)
 
 
 def traced(case: Case, release: str, profile: str = "") -> str:
@@ -52,11 +55,12 @@ def judge(case: Case, target: Target, profile: str = "") -> Result:
     MachineLostError when there is no machine and none can be had.
     """
     observed = target.run(case)
-    release = target.facts.release if observed.verdict is not Verdict.LOST else ""
-    release = release or observed.provenance.kernel
+    # not target.facts: after a crash that would boot another guest
+    release = observed.provenance.kernel or target.release
     simulated = simulate(case, release, profile)
     differences = compare(case, simulated, observed, release)
-    return Result(case, target.name, observed, simulated, differences)
+    missing = _missing_hook(case, target, observed)
+    return Result(case, target.name, observed, simulated, (*differences, *missing))
 
 
 def run_cases(
@@ -86,6 +90,18 @@ def run_cases(
         yield _with_leaks(last, target)
 
 
+def _missing_hook(case: Case, target: Target, observed: Observation) -> tuple[Difference, ...]:
+    # Skipping every live case of a kernel that should have the hook would look like a good run.
+    feature = HOOKS[case.hook].needs
+    because = feature and observed.message.startswith(f"{feature}:")
+    if observed.verdict is not Verdict.UNSUPPORTED or not because:
+        return ()
+    if not target.facts.expects_throw:
+        return ()
+    rule = "a kernel that should have exceptions has this hook, too"
+    return (Difference("verdict", "ran", observed.message, rule, ("invariant", "kernel")),)
+
+
 def _lost(case: Case, target: str, error: WorldError) -> Result:
     observed = Observation(
         Verdict.LOST,
@@ -100,8 +116,9 @@ def _with_leaks(last: Result, target: Target) -> Result:
     # What stays after everything was unloaded belongs to nobody in particular; it must be seen.
     try:
         leaks = target.finish()
-    except MachineLostError as error:
-        leaks = (f"could not be checked: {error.message}",)
+    except WorldError as error:
+        # the check could not run: that is no leak, and must not look clean either
+        return last if last.differences else _lost(last.case, last.target, error)
     found = tuple(
         Difference(
             "leaks",

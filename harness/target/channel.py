@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import paramiko
 
-from harness.errors import MachineLostError, WorldError
+from harness.errors import MachineLostError, UsageError, WorldError
 from harness.target.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -241,6 +241,8 @@ class AgentChannel:
         if answer.get("ok"):
             return answer.get("result")
         wrong = answer.get("error") or {}
+        if wrong.get("kind") == "usage":
+            raise UsageError(str(wrong.get("message", f"the agent refuses {op!r}")))
         raise WorldError(
             f"agent: {wrong.get('message', 'an error without words')}",
             evidence=str(wrong.get("evidence", "")),

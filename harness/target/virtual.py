@@ -9,6 +9,7 @@ import re
 import shlex
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import paramiko
 
@@ -56,7 +57,7 @@ class VirtualTarget:
         settings: Settings,
         guest: vm.Guest | None = None,
     ) -> None:
-        self.name = f"vm-{kernel.name}"
+        self.name = f"vm-{_short_name(kernel)}"
         self._kernel = kernel
         self._machine = machine
         self._settings = settings
@@ -65,6 +66,7 @@ class VirtualTarget:
         self._facts: Facts | None = None
         # why no guest can be had any more
         self._broken: MachineLostError | None = None
+        self._aborted = False
         self.boots = 0
 
     def begin(self) -> None:
@@ -117,6 +119,7 @@ class VirtualTarget:
 
     def abort(self) -> None:
         """End the running case from another thread; no new guest is booted after it."""
+        self._aborted = True
         self._broken = MachineLostError("interrupted")
         guest = self._guest
         if guest is not None and guest.keeper is not None and guest.keeper.stdin is not None:
@@ -149,6 +152,16 @@ class VirtualTarget:
             except MachineLostError as error:
                 self._drop()
                 self._broken = error
+                raise
+            except WorldError as error:
+                # an agent that does not start, an archive that cannot be built: no machine either
+                self._drop()
+                self._broken = MachineLostError(
+                    error.message, fix=error.fix, evidence=error.evidence
+                )
+                raise self._broken from error
+            except BaseException:
+                self._drop()
                 raise
         assert self._client is not None
         assert self._guest is not None
@@ -214,7 +227,7 @@ class VirtualTarget:
     def _dead(
         self, guest: vm.Guest, console_from: int, verdict: Verdict, error: WorldError
     ) -> Observation:
-        deadline = Deadline(_DEATH_S)
+        deadline = Deadline(0.0 if self._aborted else _DEATH_S)
         while verdict is Verdict.LOST and guest.alive() and not deadline.over:
             time.sleep(0.05)
         console = guest.console_text()[console_from:]
@@ -240,8 +253,22 @@ class VirtualTarget:
         if client is not None:
             client.close()
         guest, self._guest = self._guest, None
-        if guest is not None:
+        if guest is None:
+            return
+        # an interrupted run leaves a guest that it found as it found it
+        if self._aborted:
+            guest.release()
+        else:
             guest.stop()
+
+
+def _short_name(kernel: Kernel) -> str:
+    # trees of one release are told apart by their directory
+    if kernel.name != kernel.release:
+        return kernel.name
+    place = Path(kernel.origin.removeprefix("tree:"))
+    directory = place.name if kernel.origin.startswith("tree:") else place.parent.name
+    return f"{kernel.release}~{directory}" if directory else kernel.release
 
 
 def open_vm(spec: str, settings: Settings, begun: boot.Begun | None = None) -> VirtualTarget:
