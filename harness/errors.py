@@ -52,11 +52,3 @@ class WorldError(BpfthrowError):
 
 class MachineLostError(WorldError):
     """A machine went away or could not be had: infrastructure, never a test result."""
-
-
-class GuestCrashedError(WorldError):
-    """The guest kernel oopsed or panicked while a case ran; evidence is the console."""
-
-
-class GuestHungError(WorldError):
-    """The guest stopped answering before the case's deadline; evidence is the console."""

@@ -18,7 +18,7 @@ from harness import build, config, kernels, suite, tools
 from harness import run as pipeline
 from harness.errors import BpfthrowError, Exit, UsageError
 from harness.model import Case, Result, Verdict
-from harness.report import detail, document, junit, table
+from harness.report import artifacts, detail, document, junit, table
 from harness.report.outcome import RunHeader, Tested, exit_code
 from harness.report.progress import Progress
 from harness.report.style import style_for
@@ -207,6 +207,12 @@ def _with_trace(result: Result, profile: str) -> Result:
 
 
 def _report(results: Sequence[Result], header: RunHeader, settings: config.Settings) -> None:
+    # files first: whoever reads the table may stop reading
+    if settings.json:
+        document.write(settings.json, document.dumps(results))
+    if settings.junit:
+        document.write(settings.junit, junit.junit(results, header))
+    kept = artifacts.keep(results, settings.artifacts)
     style = style_for(sys.stdout)
     differing = [result for result in results if result.differences]
     print(table.render(results, header, style))
@@ -216,7 +222,5 @@ def _report(results: Sequence[Result], header: RunHeader, settings: config.Setti
         print(f"\n({len(differing) - _DETAILS} more differences: --json FILE has them all)")
     for text in detail.losses(results):
         print(f"\n{text}")
-    if settings.json:
-        document.write(settings.json, document.dumps(results))
-    if settings.junit:
-        document.write(settings.junit, junit.junit(results, header))
+    if kept:
+        print(f"\n{kept} logs of cases without agreement: {settings.artifacts}")

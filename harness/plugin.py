@@ -248,7 +248,7 @@ def bpf_result(request: pytest.FixtureRequest, bpf_target: Machine, bpf_case: Ca
             bpf_target.broken = first_line(error.message)
         state.results.append(_lost(bpf_case, bpf_target, error))
         raise
-    state.results.append(_remembered(request, state, result, target))
+    state.results.append(_remembered(request, bpf_target, result, target))
     if result.observed.verdict is Verdict.LOST:
         message = result.observed.message
         raise WorldError(f"{bpf_target.label}: {message}", evidence=result.observed.log)
@@ -265,9 +265,10 @@ def _lost(case: Case, machine: Machine, error: BpfthrowError) -> Result:
 
 
 def _remembered(
-    request: pytest.FixtureRequest, state: _State, result: Result, target: Any
+    request: pytest.FixtureRequest, machine: Machine, result: Result, target: Any
 ) -> Result:
     """Keep the result for the report of its test and the matrix; return it, traced."""
+    state = request.config.stash[_STATE]
     provenance = result.observed.provenance
     if result.differences and result.simulated and result.simulated.verdict is Verdict.RAN:
         from harness import run  # noqa: PLC0415  # see bpf_result
@@ -282,7 +283,13 @@ def _remembered(
         facts = target.facts
         jit = provenance.jit or facts.jit
         state.tested[result.target] = Tested(
-            result.target, facts.release, facts.accelerator, jit, facts.loader, facts.expects_throw
+            result.target,
+            facts.release,
+            facts.accelerator,
+            jit,
+            facts.loader,
+            facts.expects_throw,
+            spec=machine.spec.removeprefix("vm:"),
         )
     request.node.stash[_RESULT] = result
     request.node.user_properties += [

@@ -96,7 +96,6 @@ def test_every_error_has_one_of_the_two_roots():
         (errors.UsageError("x"), Exit.USAGE),
         (errors.ObjectError("x"), Exit.USAGE),
         (errors.MachineLostError("x"), Exit.LOST),
-        (errors.GuestCrashedError("x"), Exit.LOST),
     ],
 )
 def test_exit_codes(error, code):

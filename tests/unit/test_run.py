@@ -66,6 +66,39 @@ def test_what_stays_after_everything_is_a_difference_of_the_last_case():
     assert not results[-1].agree
 
 
+def test_a_leak_check_that_cannot_run_is_no_leak_and_not_clean():
+    target = FakeTarget("vm-6.12", dict.fromkeys(("throw/a", "throw/b", "throw/c"), ran(1)))
+
+    def finish():
+        raise WorldError("agent: XDP is still attached", evidence="netlink")
+
+    target.finish = finish
+    results = list(run.run_cases(target, CASES))
+    assert [r.observed.verdict for r in results] == [Verdict.RAN, Verdict.RAN, Verdict.LOST]
+    assert not results[-1].differences
+
+
+def test_a_crash_stays_a_crash_when_no_other_guest_can_be_had():
+    class Crashing(FakeTarget):
+        @property
+        def facts(self):
+            raise MachineLostError("6.12 did not boot")
+
+    crash = Observation(Verdict.CRASHED, message="Oops")
+    target = Crashing("vm-6.12", {"throw/a": crash})
+    result = run.judge(CASES[0], target)
+    assert result.observed.verdict is Verdict.CRASHED
+    assert result.differences
+
+
+@pytest.mark.parametrize(("expects_throw", "paths"), [(True, ["verdict"]), (False, [])])
+def test_a_hook_that_should_be_there_is_not_skipped(expects_throw, paths):
+    wanted = case("throw/live", hook="xdp-native", section="xdp", needs=("xdp-native",))
+    absent = Observation(Verdict.UNSUPPORTED, message="xdp-native: no veth")
+    target = FakeTarget("vm-6.12", {"throw/live": absent}, expects_throw=expects_throw)
+    assert [item.path for item in run.judge(wanted, target).differences] == paths
+
+
 def test_a_run_has_a_deadline(monkeypatch):
     monkeypatch.setattr(run, "RUN_TIMEOUT_S", 0.0)
     monkeypatch.setattr(run, "RUN_TIMEOUT_PER_CASE_S", 0.0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What becomes of a case when its guest crashes, hangs, or cannot be had."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -8,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from harness.config import Settings
-from harness.errors import MachineLostError
+from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Verdict
 from harness.target import boot, channel, virtual, vm
@@ -209,3 +210,30 @@ def test_provenance_says_what_ran_where(target):
     provenance = target(_ran).run(CASE).provenance
     assert (provenance.source, provenance.kernel) == ("vm-6.12", "6.12.107")
     assert (provenance.accelerator, provenance.jit) == ("tcg", "1")
+
+
+def test_an_agent_that_does_not_start_loses_the_machine_once(monkeypatch):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    guest = FakeGuest()
+
+    def boot_():
+        machine._guest, machine._client = guest, FakeClient([], guest)
+        raise WorldError("agent: bpffs is not mounted", evidence="mounts")
+
+    monkeypatch.setattr(machine, "_boot", boot_)
+    for _ in range(2):
+        with pytest.raises(MachineLostError, match="bpffs is not mounted"):
+            machine.run(CASE)
+    assert guest.stopped
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        (KERNEL, "vm-6.12"),
+        (dataclasses.replace(KERNEL, name="6.12.107", origin="tree:/src/a"), "vm-6.12.107~a"),
+        (dataclasses.replace(KERNEL, name="6.12.107", origin="/k/b/bzImage"), "vm-6.12.107~b"),
+    ],
+)
+def test_trees_of_one_release_are_told_apart(kernel, name):
+    assert virtual.VirtualTarget(kernel, MACHINE, Settings()).name == name
