@@ -120,7 +120,7 @@ def registers_read(insn: Insn) -> tuple[int, ...]:
     if insn.cls is Class.ST:
         return (insn.dst,)
     if insn.cls is Class.STX:
-        return (insn.dst, insn.src)
+        return _store_reads(insn)
     return (0,) if insn.code == EXIT else ()
 
 
@@ -131,6 +131,13 @@ def _alu_reads(insn: Insn) -> tuple[int, ...]:
     if name in ("neg", "end") or not insn.uses_register:
         return (insn.dst,)
     return (insn.dst, insn.src)
+
+
+def _store_reads(insn: Insn) -> tuple[int, ...]:
+    name = ATOMIC_OPS.get(insn.imm) if insn.mode == "atomic" else ""
+    if name == "load_acquire":
+        return (insn.src,)
+    return (insn.dst, insn.src, 0) if name == "cmpxchg" else (insn.dst, insn.src)
 
 
 def decode(code: bytes) -> tuple[Insn, ...]:

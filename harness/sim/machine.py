@@ -73,6 +73,8 @@ class Machine:
     # address of a function given to a helper -> what it is
     _functions: dict[int, tuple[Program, LinkedFunction]] = field(default_factory=dict)
     _addresses: dict[tuple[str, str], int] = field(default_factory=dict)
+    # (program, function) -> companions on it, in the order of attaching
+    _attached: dict[tuple[str, str], list[Companion]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.random.seed(self.seed)
@@ -91,6 +93,7 @@ class Machine:
         self.context, self.tail_calls = context, 0
         self.held.clear()
         program = self.program(name)
+        self._attach(program)
         self.trace.depth = 0
         try:
             result = self._enter(program, program.functions[0], [context.address, *[None] * 4])
@@ -112,6 +115,18 @@ class Machine:
             raise Fault("instruction budget used up")
 
     # ---- functions ----------------------------------------------------------------------
+
+    def _attach(self, main: Program) -> None:
+        """A companion goes to one program: main, or the first companion before it that fits."""
+        self._attached.clear()
+        targets = [main]
+        for companion in self.companions:
+            for program in targets:
+                if any(f.name == companion.target for f in program.functions):
+                    key = (program.name, companion.target)
+                    self._attached.setdefault(key, []).append(companion)
+                    break
+            targets.append(self.program(companion.program))
 
     def call(
         self, program: Program, callee: LinkedFunction, args: Registers, pc: int
@@ -135,9 +150,9 @@ class Machine:
 
     def _enter(self, program: Program, function: LinkedFunction, args: Registers) -> int | None:
         """Call a function as its callers do: through what replaces or watches it."""
-        if not self.companions and function is not program.functions[0]:
+        watching = self._attached.get((program.name, function.name), [])
+        if not watching and function is not program.functions[0]:
             return self._frame(program, function, args, "subprogram")
-        watching = [c for c in self.companions if c.target == function.name]
         replaced = next((c for c in watching if c.kind == "freplace"), None)
         if replaced is not None:
             self.trace.say(f"{function.name} is replaced by {replaced.program} (freplace)")

@@ -86,6 +86,10 @@ def test_compare_and_exchange(asm, expected, memory):
         ("r0 = 0\n r1 = *(u32 *)(r1 + 76)\n r0 = *(u8 *)(r1 + 64)\n exit", "of packet"),
         ("call 5\n r0 = r1\n exit", "R1 is not initialised"),
         ("r2 = r10\n r2 += -4\n call 1\n exit", "is not a map"),
+        (
+            "r2 = 1\n *(u64 *)(r10 - 8) = r2\n r0 = cmpxchg_64(r10 - 8, r0, r2)\n exit",
+            "R0 is not initialised",
+        ),
         ("call 1\n exit", "bpf_map_lookup_elem: R2 is not initialised"),
     ],
 )

@@ -313,3 +313,36 @@ def test_extension_of_an_extension(run):
         + program("entry", "return step(5) + 1;")
     )
     assert run(text, attach=["ext", "ext2"]).retval == 511
+
+
+REPLACED = """__noinline int step(int x) { asm volatile("" : "+r"(x)); return x + 1; }
+SEC("?freplace/step") int ext(int x) { return step(x) + 100; }
+"""
+
+
+def test_extension_that_calls_its_own_copy_of_the_function(run):
+    """The main program's function is replaced; the extension's copy of it is not."""
+    text = REPLACED + program("entry", "return step(5);")
+    assert run(text, attach=["ext"]).retval == 106
+
+
+def test_tail_call_target_keeps_its_own_copy_of_a_replaced_function(run):
+    text = (
+        tail_calls(b=1)
+        + REPLACED
+        + program("b", "return step(7);", tags="__target")
+        + program("entry", "int r = step(5); bpf_tail_call(ctx, &jump, r != 106); return 1;")
+    )
+    assert run(text, attach=["ext"]).retval == 8
+
+
+def test_watching_program_sees_the_main_programs_function_only(run):
+    text = (
+        "int seen;\n"
+        + REPLACED
+        + 'SEC("?fentry/step") int on_step(unsigned long long *a) { seen++; return 0; }\n'
+        + tail_calls(b=1)
+        + program("b", "return step(7);", tags="__target")
+        + program("entry", "step(5); bpf_tail_call(ctx, &jump, 0); return 1;")
+    )
+    assert run(text, attach=["on_step"]).maps[".bss"]["seen"] == "01000000"

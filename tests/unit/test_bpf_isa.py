@@ -79,3 +79,11 @@ def test_any_bytes_decode_encode_and_list(code):
 def test_part_of_an_instruction_is_an_error():
     with pytest.raises(ObjectError, match="9 bytes"):
         isa.decode(bytes(9))
+
+
+@pytest.mark.parametrize(
+    ("operation", "registers"),
+    [(0xF1, (1, 2, 0)), (0xE1, (1, 2)), (0x100, (2,)), (0x110, (1, 2))],
+)
+def test_registers_that_an_atomic_operation_reads(operation, registers):
+    assert isa.registers_read(isa.Insn(0xDB, 1, 2, 0, operation)) == registers
