@@ -92,9 +92,10 @@ class AgentClient:
         return self._complete(seen, obj)
 
     def finish(self) -> tuple[str, ...]:
-        """Unload everything; what was left behind."""
+        """Unload everything; what was left behind, and the splats that this made."""
         answer = self._agent.request("finish", CASE_TIMEOUT_S * self._scale)
-        return tuple(answer["leaks"])
+        found = self._splats(answer.get("kernel_log"))
+        return (*answer["leaks"], *(f"kernel log: {splat}" for splat in found))
 
     def close(self) -> None:
         """End the agent."""
@@ -117,8 +118,10 @@ class AgentClient:
             name: _variables(obj, name, content) if name.startswith(".") else content
             for name, content in seen.maps.items()
         }
-        found = splats.find_splats(seen.kernel_log, self._rules, dt.datetime.now(dt.UTC).date())
-        return replace(seen, maps=maps, splats=found)
+        return replace(seen, maps=maps, splats=self._splats(seen.kernel_log))
+
+    def _splats(self, log: str | None) -> tuple[str, ...]:
+        return splats.find_splats(log, self._rules, dt.datetime.now(dt.UTC).date())
 
 
 def _variables(obj: Object, section: str, content: dict[str, str]) -> dict[str, str]:

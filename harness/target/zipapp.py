@@ -83,10 +83,8 @@ def _collect(tree: Path) -> None:
 def _trim(tree: Path) -> None:
     """Leave out what is never imported: zipimport reads the whole directory at every start."""
     argv = [sys.executable, "-B", "-c", _REACHED, str(tree)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode:
-        raise WorldError("the agent's modules cannot be imported", evidence=done.stderr)
-    reached = {Path(line) for line in done.stdout.splitlines()}
+    printed = _run(argv, "the agent's modules cannot be imported", 60.0)
+    reached = {Path(line) for line in printed.splitlines()}
     for path in (tree / "pyroute2").rglob("*"):
         if path.is_file() and path not in reached:
             path.unlink()
@@ -115,13 +113,22 @@ def _compile(tree: Path, guest_root: Path) -> None:
         str(pythons[-1]), "-s", "-S", "-B", "-c", job % (str(tree), options),
     ]  # fmt: skip
     environment = {"PYTHONHOME": str(guest_root / "usr"), "PYTHONHASHSEED": "0"}
-    done = subprocess.run(
-        argv, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-    if done.returncode:
-        raise WorldError(
-            f"{pythons[-1]} cannot compile the agent", evidence=done.stdout + done.stderr
+    _run(argv, f"{pythons[-1]} cannot compile the agent", 300.0, environment)
+
+
+# not tools.run(): the guest's Python must not see our environment, which changes what it compiles
+def _run(argv: list[str], what: str, limit_s: float, env: dict[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(
+            argv, env=env, capture_output=True, text=True, check=False, timeout=limit_s
         )
+    except subprocess.TimeoutExpired as error:
+        raise WorldError(f"{what}: no end after {limit_s:.0f} s") from error
+    except OSError as error:
+        raise WorldError(f"{what}: {argv[0]}: {error.strerror}") from error
+    if done.returncode:
+        raise WorldError(what, evidence=done.stdout + done.stderr)
+    return done.stdout
 
 
 def _write(archive: Path, tree: Path) -> None:

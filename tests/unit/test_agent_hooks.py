@@ -6,11 +6,13 @@ import types
 from contextlib import ExitStack, nullcontext
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 
 from harness import hooks as table
 from harness.errors import UsageError, WorldError
 from harness.hooks import Action
-from harness.target.agent import hooks
+from harness.target.agent import hooks, links
+from harness.target.agent.syscall import KernelError
 
 FRAME = bytes(60)
 OUT = b"out" * 20
@@ -143,6 +145,18 @@ def test_egress_drop_shows_as_enobufs(monkeypatch):
 def test_a_frame_too_long_is_the_callers_mistake(monkeypatch):
     with pytest.raises(UsageError, match="60 bytes cannot be sent"):
         FakeMachine(monkeypatch, send_errno=errno.EMSGSIZE).shots("xdp-generic")
+
+
+def test_a_device_that_is_down_is_not(monkeypatch):
+    with pytest.raises(WorldError, match="60 bytes cannot be sent: Network is down"):
+        FakeMachine(monkeypatch, send_errno=errno.ENETDOWN).shots("xdp-generic")
+
+
+def test_pyroute2_refusals_are_the_kernels():
+    words = "veth pair: Unknown device type"
+    with pytest.raises(KernelError, match=words) as caught, links.asking("veth pair"):
+        raise NetlinkError(errno.EOPNOTSUPP, "Unknown device type")
+    assert caught.value.errno == errno.EOPNOTSUPP
 
 
 @pytest.mark.parametrize(

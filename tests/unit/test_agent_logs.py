@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Logs of refused loads as kernels and libbpf 1.5 really wrote them (tests/data/load-log)."""
 
+import datetime as dt
 import struct
 from pathlib import Path
 
 import pytest
 
 from harness.errors import WorldError
+from harness.target import splats
 from harness.target.agent import kernelbtf, kmsg, verifierlog
 
 DATA = Path(__file__).parent.parent / "data" / "load-log"
@@ -72,6 +74,48 @@ def test_kernel_log_record(tmp_path):
     assert log.window() == "[   98.765432] Oops: something; more\n"
     assert log.window() == ""
     log.close()
+
+
+RECORDS = {
+    "harmless": b"6,1,1000000,-;harmless\n",
+    "warning": b"4,2,1000000,-;WARNING: x at known_function+0x1/0x2\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("records", "found"),
+    [
+        (["harmless", "lost", "harmless"], 1),
+        # a report cut short must hide neither the loss nor what comes after it
+        (["warning", "lost", "warning"], 3),
+    ],
+)
+def test_lost_records_are_not_a_clean_log(tmp_path, monkeypatch, records, found):
+    def read(_fd, _size):
+        if not records:
+            raise BlockingIOError
+        record = records.pop(0)
+        if record == "lost":
+            raise BrokenPipeError
+        return RECORDS[record]
+
+    (tmp_path / "kmsg").touch()
+    records = list(records)
+    log = kmsg.KernelLog(str(tmp_path / "kmsg"))
+    monkeypatch.setattr(kmsg.os, "read", read)
+    seen = splats.find_splats(log.window(), splats.load_rules(), dt.date(2026, 11, 22))
+    log.close()
+    assert len(seen) == found
+    assert "[?] the kernel log overran: records were lost" in seen
+
+
+def test_warnings_are_armed_where_the_kernel_has_the_switch(tmp_path):
+    switch = tmp_path / "clear_warn_once"
+    kmsg.arm_warnings(switch)
+    assert not switch.exists()
+    switch.touch()
+    kmsg.arm_warnings(switch)
+    assert switch.read_text() == "1"
 
 
 def btf(tmp_path, functions):

@@ -102,3 +102,18 @@ def test_archive_speaks_only_json_and_ends_with_its_input(archive):
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["id"] for answer in answers] == [None, 2]
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("how", [TimeoutError, FileNotFoundError, "fails"])
+def test_a_builder_that_does_not_come_to_its_end_is_the_worlds_fault(monkeypatch, tmp_path, how):
+    def run(argv, **options):
+        if how is TimeoutError:
+            raise subprocess.TimeoutExpired(argv, options["timeout"])
+        if how is FileNotFoundError:
+            raise FileNotFoundError(2, "No such file or directory")
+        return subprocess.CompletedProcess(argv, 1, "", "its words")
+
+    monkeypatch.setattr(zipapp.subprocess, "run", run)
+    with pytest.raises(WorldError, match="cannot be imported"):
+        zipapp.build_agent(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -96,6 +96,7 @@ def test_two_events_are_two():
         "general protection fault, maybe for address 0x0: 0000 [#1]",
         "Kernel panic - not syncing: sysrq triggered crash",
         "traps: PANIC: double fault, error_code: 0x0",
+        "[?] the kernel log overran: records were lost",
         "unregister_netdevice: waiting for veth0 to become free. Usage count = 2",
     ],
 )

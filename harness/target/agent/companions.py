@@ -7,7 +7,7 @@ They share the maps of the main program's load, so that a case sees one set of g
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from harness.errors import UsageError, WorldError
+from harness.errors import UsageError
 from harness.model import Companion
 from harness.target.agent import libbpf
 from harness.target.agent.loading import Program
@@ -66,4 +66,4 @@ def _member(handle: libbpf.Handle, companion: Companion) -> libbpf.Member:
     for member in libbpf.members(handle):
         if member.name == companion.program:
             return member
-    raise WorldError(f"the object has no companion program {companion.program!r}")
+    raise UsageError(f"the object has no companion program {companion.program!r}")

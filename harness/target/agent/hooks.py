@@ -181,9 +181,11 @@ class Hooks:
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 return  # how the sender learns of a drop on egress (NET_XMIT_DROP)
+            words = f"a frame of {len(frame)} bytes cannot be sent: {os.strerror(error.errno or 0)}"
+            if error.errno not in (errno.EMSGSIZE, errno.EINVAL):
+                raise WorldError(words) from None
             raise UsageError(
-                f"a frame of {len(frame)} bytes cannot be sent: {os.strerror(error.errno or 0)}",
-                fix="live hooks take 15 to 1514 bytes (and 4 more for a VLAN tag)",
+                words, fix="live hooks take 15 to 1514 bytes (and 4 more for a VLAN tag)"
             ) from None
 
     def _judge(self, hook: str, program: Program, ready: list[taps.Tap]) -> Shot:
@@ -257,6 +259,8 @@ class Hooks:
         end = self._end(side)
         kind = syscall.TCX_INGRESS if direction == "ingress" else syscall.TCX_EGRESS
         with namespace.inside(end.namespace):
+            # a kernel without tcx says so itself: bpftool's words do not tell whose fault it is
+            syscall.prog_query(end.index, kind)
             _bpftool_net("attach", f"tcx_{direction}", program, end.device)
         self._attached.callback(self._detach_tcx, end, program, kind)
 

@@ -2,6 +2,16 @@
 """The kernel log from the last position on. Says nothing about what a line means."""
 
 import os
+from contextlib import suppress
+from pathlib import Path
+
+# A report of its own, cut out like the kernel's: it must be found (vm/splats.toml) wherever it is.
+_OVERRAN = (
+    "------------[ cut here ]------------\n"
+    "[?] the kernel log overran: records were lost\n"
+    "---[ end trace ]---\n"
+)
+_CLEAR_ONCE = Path("/sys/kernel/debug/clear_warn_once")
 
 
 class KernelLog:
@@ -20,7 +30,7 @@ class KernelLog:
             except BlockingIOError:
                 return "".join(lines)
             except BrokenPipeError:
-                lines.append("[?] the kernel log overran: records were lost\n")
+                lines.append(_OVERRAN)
                 continue
             if not record:
                 return "".join(lines)
@@ -29,6 +39,19 @@ class KernelLog:
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._fd)
+
+
+def arm_warnings(switch: Path = _CLEAR_ONCE) -> None:
+    """Let WARN_ONCE speak again, so that each guilty case shows its splat, not only the first.
+
+    Nothing happens where debugfs is not mounted or (lockdown) not for us.
+    """
+    with suppress(FileNotFoundError, PermissionError):
+        fd = os.open(switch, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"1")
+        finally:
+            os.close(fd)
 
 
 def _render(record: bytes) -> str:

@@ -8,18 +8,30 @@ module when a live hook is really wanted. docs/hooks.md says why each setting is
 """
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from harness.errors import WorldError
 from harness.target.agent import modules, namespace
+from harness.target.agent.syscall import KernelError
 
 _INGRESS_HANDLE = {"ingress": "ffff:fff2", "egress": "ffff:fff3"}
 XDP_NOT_YET, XDP_SKB_MODE, XDP_DRV_MODE = 1, 2, 4
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Around netlink requests: KernelError for the kernel's no, which is pyroute2's own kind."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise KernelError(error.code, f"{what}: {error.args[-1]}") from error
 
 
 @dataclass(slots=True)
@@ -35,29 +47,41 @@ class End:
         """Attach (fd >= 0) or detach (fd -1) XDP in `mode` (XDP_SKB_MODE or XDP_DRV_MODE)."""
         flags = mode | (XDP_NOT_YET if fd >= 0 else 0)
         attrs = [("IFLA_XDP_FD", fd), ("IFLA_XDP_FLAGS", flags)]
-        self.netlink.link("set", index=self.index, xdp={"attrs": attrs})
+        with asking(f"XDP on {self.device}"):
+            self.netlink.link("set", index=self.index, xdp={"attrs": attrs})
 
     def xdp_mode(self) -> int:
         """0 when no XDP program is attached (XDP_ATTACHED_NONE)."""
-        (link,) = self.netlink.get_links(self.index)
+        with asking(f"state of {self.device}"):
+            (link,) = self.netlink.get_links(self.index)
         attributes = link.get_attr("IFLA_XDP")
         return int(attributes.get_attr("IFLA_XDP_ATTACHED") or 0) if attributes else 0
 
     def add_filter(self, fd: int, name: str, direction: str) -> None:
         """Add clsact with one direct-action bpf filter."""
-        self.netlink.tc("add", "clsact", self.index)
-        self.netlink.tc(
-            "add-filter", "bpf", self.index, ":1", fd=fd, name=name, prio=1,
-            parent=_INGRESS_HANDLE[direction], classid=1, direct_action=True,
-        )  # fmt: skip
+        with asking(f"clsact on {self.device}"):
+            self.netlink.tc("add", "clsact", self.index)
+        with asking(f"bpf filter on {self.device}"):
+            self.netlink.tc(
+                "add-filter", "bpf", self.index, ":1", fd=fd, name=name, prio=1,
+                parent=_INGRESS_HANDLE[direction], classid=1, direct_action=True,
+            )  # fmt: skip
 
     def remove_filters(self) -> None:
         """Take clsact away, and every filter with it."""
-        self.netlink.tc("del", "clsact", self.index)
+        with asking(f"clsact off {self.device}"):
+            self.netlink.tc("del", "clsact", self.index)
 
     def qdiscs(self) -> tuple[str, ...]:
         """Kinds of the queueing disciplines on the device."""
-        return tuple(str(q.get_attr("TCA_KIND")) for q in self.netlink.get_qdiscs(self.index))
+        with asking(f"qdiscs of {self.device}"):
+            found = self.netlink.get_qdiscs(self.index)
+            return tuple(str(q.get_attr("TCA_KIND")) for q in found)
+
+    def remove(self) -> None:
+        """Take the device away, and the other end with it."""
+        with asking(f"removing {self.device}"):
+            self.netlink.link("del", index=self.index)
 
 
 @dataclass(slots=True)
@@ -76,7 +100,7 @@ class Wire:
 def create() -> Wire:
     """Make namespaces and devices; they replace what a killed agent left."""
     modules.insert_all()
-    with ExitStack() as stack:
+    with ExitStack() as stack, asking("veth pair"):
         spaces = [_space(stack, name) for name in namespace.NAMES]
         netlinks = [_netlink(stack, space) for space in spaces]
         netlinks[0].link(
@@ -93,7 +117,7 @@ def create() -> Wire:
         ]
         for end in ends:
             end.netlink.link("set", index=end.index, arp=False, state="up")
-        stack.callback(ends[0].netlink.link, "del", index=ends[0].index)
+        stack.callback(ends[0].remove)
         return Wire(ends[0], ends[1], stack.pop_all())
 
 

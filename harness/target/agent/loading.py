@@ -66,7 +66,7 @@ class Loaded:
 def load(path: str, directory: str) -> Loaded:
     """Load the object at `path`; pins live in `directory` on bpffs until close()."""
     if not Path(path).is_file():
-        raise UsageError(f"{path}: no such object on the machine", fix="push it first")
+        raise WorldError(f"{path}: no such object on the machine", fix="push it first")
     loaded = Loaded(path, directory)
     loaded.names, automatic = _names(path)
     Path(directory).mkdir(parents=True)
@@ -122,9 +122,10 @@ def _refused_by_bpftool(loaded: Loaded, name: str, log: str) -> Program | Refusa
 
 
 def _refuse_unopened(loaded: Loaded, log: str) -> None:
+    libbpf.library()  # without one this is not known to be the object's fault: WorldError
     raise UsageError(
         f"{loaded.path}: {verifierlog.useful_line(log)}",
-        fix="compile it with clang -target bpf -g, or install libbpf on the machine",
+        fix="compile it with clang -target bpf -g",
     )
 
 

@@ -5,6 +5,7 @@ Global data sections go by their section name (".bss") with the whole section un
 host decodes the variables. Only CPU 0's value of a per-CPU map is reported; all are restored.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,11 @@ _ARRAYS = {2, 6}
 _LEFT_OUT = (".rodata", ".kconfig")
 # queue, stack, ring buffers, bloom filter: what is in them cannot be put back
 _NO_WAY_BACK = {22, 23, 27, 30, 31}
+# lpm trie: its batch operation came late and takes another position
+_BATCHED = _READABLE - {11}
+# An array beyond this is left out: it is read twice a case, and told in one line of JSON.
+_MAX_ENTRIES = 1 << 16
+_MAX_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -50,7 +56,8 @@ def section_name(kernel_name: str, pin_name: str) -> str:
 
 def keeps_state(fd: int) -> bool:
     """Whether the map behind `fd` carries something from one case to the next whatever we do."""
-    return syscall.map_info(fd).type in _NO_WAY_BACK
+    info = syscall.map_info(fd)
+    return info.type in _NO_WAY_BACK or _too_big(info)
 
 
 def open_map(fd: int, pin_name: str) -> Map | None:
@@ -60,8 +67,24 @@ def open_map(fd: int, pin_name: str) -> Map | None:
     if info.type not in _READABLE or name.startswith(_LEFT_OUT):
         return None  # the descriptor stays open: a companion may want to share the map
     entry = Map(name, fd, info)
-    entry.initial = entry.current = _content(entry)
+    if not _too_big(info):
+        entry.initial = entry.current = _content(entry)
     return entry
+
+
+def contents(entries: Iterable[Map]) -> dict[str, dict[str, str]]:
+    """read() of each by its name, but of those that are too big."""
+    return {entry.name: read(entry) for entry in entries if not _too_big(entry.info)}
+
+
+def left_out(entries: Iterable[Map]) -> str:
+    """A line for each map that contents() leaves out."""
+    return "".join(
+        f"map {entry.name!r} is not observed: {entry.info.max_entries} entries of"
+        f" {entry.info.value_size} bytes are too many to read\n"
+        for entry in entries
+        if _too_big(entry.info)
+    )
 
 
 def read(entry: Map) -> dict[str, str]:
@@ -73,7 +96,12 @@ def read(entry: Map) -> dict[str, str]:
 
 
 def reset(entry: Map) -> None:
-    """Put back what the map held after load, where it differs. It counts as stale from now on."""
+    """Put back what the map held after load, where it differs. It counts as stale from now on.
+
+    Not one that is too big: its object is loaded anew for every case, see keeps_state().
+    """
+    if _too_big(entry.info):
+        return
     if entry.stale:
         read(entry)
     entry.stale = True
@@ -87,11 +115,25 @@ def reset(entry: Map) -> None:
     entry.current = entry.initial
 
 
+def _value_room(info: syscall.MapInfo) -> int:
+    if info.type in _PER_CPU:
+        return (info.value_size + 7) // 8 * 8 * possible_cpus()
+    return info.value_size
+
+
+def _too_big(info: syscall.MapInfo) -> bool:
+    entries = info.max_entries
+    beyond = entries > _MAX_ENTRIES or entries * _value_room(info) > _MAX_BYTES
+    return info.type in _ARRAYS and beyond
+
+
 def _content(entry: Map) -> dict[bytes, bytes]:
     info = entry.info
-    room = info.value_size
-    if info.type in _PER_CPU:
-        room = (room + 7) // 8 * 8 * possible_cpus()
+    room = _value_room(info)
+    if info.type in _BATCHED:
+        items = syscall.map_items(entry.fd, info.key_size, room, info.max_entries)
+        if items is not None:
+            return items
     if info.type in _ARRAYS:
         keys = [index.to_bytes(4, "little") for index in range(info.max_entries)]
     else:

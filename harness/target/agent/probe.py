@@ -2,7 +2,8 @@
 """What this machine can do, found out by trying. Versions are never asked.
 
 A feature maps to "" where it is there, else to the reason in the kernel's own words where it
-gave some.
+gave some. Trouble of the machine (no rights, no tracefs, no bpftool) is no answer: it passes
+through as the error that it is.
 """
 
 import errno
@@ -14,10 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError, WorldError
 from harness.target.agent import kernelbtf, session, syscall, testrun, verifierlog
 from harness.target.agent.session import Session
+from harness.target.agent.syscall import KernelError
 
+# What a kernel says that lacks something: bpf(2) of a command, program type or attribute, netlink
+# of a kind of device, queueing discipline or filter; 524 is ENOTSUPP, kernel-internal, leaks out.
+_LACKS = {
+    errno.EINVAL, errno.ENOENT, errno.ENOSYS, errno.E2BIG, errno.EOPNOTSUPP,
+    errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, 524,
+}  # fmt: skip
 # enum bpf_prog_type, enum bpf_attach_type
 _EXT, _FENTRY, _FEXIT = 28, 24, 25
 # r0 = 0; exit
@@ -50,13 +57,20 @@ def facts(state: Session, wanted: list[str] | None) -> dict[str, Any]:
 
 def _probe(name: str, state: Session) -> str:
     if name not in FEATURES:
-        raise UsageError(f"unknown feature {name!r}", fix=f"one of: {', '.join(FEATURES)}")
+        return f"nobody knows how to probe {name!r}"
     try:
         return FEATURES[name](state)
-    except WorldError as error:
-        return f"{error.message} {error.evidence}".strip()
-    except OSError as error:
-        return f"{error.strerror or error}"
+    except KernelError as error:
+        return _reason(error)
+
+
+def _reason(error: KernelError) -> str:
+    """The kernel's words, where they mean that it lacks the feature; else its error."""
+    # EACCES is the verifier's no; without its log it is that of a security module
+    if error.errno not in _LACKS and not (error.errno == errno.EACCES and error.filename):
+        raise error
+    said = verifierlog.last_word(str(error.filename or "")) or error.strerror
+    return f"{said} ({errno.errorcode.get(error.errno or 0, str(error.errno))})"
 
 
 # loading -----------------------------------------------------------------------------------
@@ -68,21 +82,8 @@ def _throw(_: Session) -> str:
         return f"the kernel's BTF ({kernelbtf.PATH}) has no function bpf_throw"
     ident = kernelbtf.function_id("bpf_throw")
     code = struct.pack("=BBhiBBhi", 0xB7, 1, 0, 0, 0x85, 0x20, 0, ident) + _RETURN_0
-    return _refusal(testrun.SCHED_CLS, code)
-
-
-def _refusal(kind: int, code: bytes) -> str:
-    try:
-        os.close(syscall.prog_load(kind, code))
-    except OSError as error:
-        return _words(error)
+    os.close(syscall.prog_load(testrun.SCHED_CLS, code))
     return ""
-
-
-def _words(error: OSError) -> str:
-    said = verifierlog.last_word(str(error.filename or ""))
-    name = errno.errorcode.get(error.errno or 0, str(error.errno))
-    return f"{said or 'the kernel refuses the program'} ({name})"
 
 
 # test runs, tracing ------------------------------------------------------------------------
@@ -120,13 +121,10 @@ def _raw_tp(_: Session) -> str:
 
 def _tracing(attach_type: int) -> Callable[[Session], str]:
     def probe(_: Session) -> str:
+        if not kernelbtf.has_function("bpf_fentry_test1"):
+            return f"the kernel's BTF ({kernelbtf.PATH}) has no function bpf_fentry_test1"
         target = kernelbtf.function_id("bpf_fentry_test1")
-        try:
-            fd = syscall.prog_load(
-                testrun.TRACING, _RETURN_0, attach_type=attach_type, btf_id=target
-            )
-        except OSError as error:
-            return _words(error)
+        fd = syscall.prog_load(testrun.TRACING, _RETURN_0, attach_type=attach_type, btf_id=target)
         try:
             os.close(syscall.raw_tracepoint_open(fd))
         finally:
@@ -141,8 +139,8 @@ def _freplace(_: Session) -> str:
     target = syscall.prog_load(testrun.SCHED_CLS, _RETURN_0)
     try:
         os.close(syscall.prog_load(_EXT, _RETURN_0, btf_id=1, target=target))
-    except OSError as error:
-        return "" if error.filename else _words(error)
+    except KernelError as error:
+        return "" if error.filename else _reason(error)
     finally:
         os.close(target)
     return ""

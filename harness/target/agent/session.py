@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError, WorldError
 from harness.hooks import HOOKS
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.target.agent import companions, kmsg, leaks, loading, maps, namespace, testrun, tracing
+from harness.target.agent import (
+    companions,
+    kmsg,
+    leaks,
+    loading,
+    maps,
+    namespace,
+    syscall,
+    testrun,
+    tracing,
+)
 from harness.target.agent.loading import Loaded, Program
 from harness.target.agent.verifierlog import Refusal
 
@@ -35,6 +45,8 @@ class Session:
         self._loaded: Loaded | None = None
         self._loads = 0
         self._hooks: Hooks | None = None
+        # why this kernel has no wire: asked once
+        self._no_hooks: syscall.KernelError | None = None
         with ExitStack() as stack:
             stack.callback(os.close, _lock())
             # on bpffs, ours alone
@@ -53,6 +65,7 @@ class Session:
         """Run one case with the object at `path` on this machine."""
         if case.hook not in HOOKS:
             raise UsageError(f"{case.id}: unknown hook {case.hook!r}", fix=", ".join(HOOKS))
+        kmsg.arm_warnings()
         started = time.monotonic()
         program = self._object(path).program(case.program)
         if isinstance(program, Refusal):
@@ -76,10 +89,11 @@ class Session:
             if refusal is not None:
                 return _refused(refusal)
             seen = self._feed(case, program)
-        after = {entry.name: maps.read(entry) for entry in program.maps}
+        after = maps.contents(program.maps)
         return replace(
             seen,
             maps=after,
+            log=seen.log + maps.left_out(program.maps),
             leaks=leaks.beyond(before),
             provenance=replace(seen.provenance, loader=program.loader),
         )
@@ -119,11 +133,11 @@ class Session:
 
     def _cross_check(self, case: Case, program: Program, shots: "list[Shot]") -> None:
         """Once per object and XDP mode: the same frames with bpftool's attachment."""
-        before = {entry.name: maps.read(entry) for entry in program.maps}
+        before = maps.contents(program.maps)
         for entry in program.maps:
             maps.reset(entry)
         again = self.hooks.cross_check(case, program)
-        after = {entry.name: maps.read(entry) for entry in program.maps}
+        after = maps.contents(program.maps)
         if (again, after) != (shots, before):
             raise WorldError(
                 f"{case.id}: {case.hook} attached by bpftool behaves differently",
@@ -132,12 +146,21 @@ class Session:
 
     @property
     def hooks(self) -> "Hooks":
-        """The live hooks, made on first use: pyroute2 takes its time to import."""
+        """The live hooks, made on first use: pyroute2 takes its time to import.
+
+        KernelError where the kernel has no wire for them, the same one every time.
+        """
+        if self._no_hooks is not None:
+            raise self._no_hooks
         if self._hooks is None:
             from harness.target.agent.hooks import Hooks  # noqa: PLC0415
 
             before = leaks.census()
-            self._hooks = Hooks()
+            try:
+                self._hooks = Hooks()
+            except syscall.KernelError as error:
+                self._no_hooks = error
+                raise
             ours = leaks.census()
             self._before = {k: self._before[k] | (ours[k] - before[k]) for k in ours}
         return self._hooks

@@ -2,7 +2,7 @@
 """bpf(2) by ctypes: only the commands that the agent needs.
 
 Layouts follow union bpf_attr, struct bpf_prog_info and struct bpf_map_info of the kernel's
-include/uapi/linux/bpf.h, which only ever grow at the end. Errors are OSError. Does not know
+include/uapi/linux/bpf.h, which only ever grow at the end. Errors are KernelError. Does not know
 objects, hooks or cases.
 """
 
@@ -21,11 +21,15 @@ _INFO_BYTES = 256
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD = 1, 2, 3, 4, 5
 OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 6, 7, 8, 9, 10
 PROG_NEXT_ID, MAP_NEXT_ID, PROG_BY_ID, MAP_BY_ID, OBJ_INFO = 11, 12, 13, 14, 15
-PROG_QUERY, RAW_TRACEPOINT_OPEN, LINK_CREATE, LINK_BY_ID = 16, 17, 28, 30
+PROG_QUERY, RAW_TRACEPOINT_OPEN, MAP_LOOKUP_BATCH, LINK_CREATE, LINK_BY_ID = 16, 17, 24, 28, 30
 LINK_NEXT_ID, ENABLE_STATS = 31, 32
 
 # flag of BPF_PROG_LOAD
 F_SLEEPABLE = 16
+
+# kernel-internal, leaks out: the map type has no batch operation
+_ENOTSUPP = 524
+_BATCH_BYTES = 1 << 20
 
 # enum bpf_attach_type
 TCX_INGRESS, TCX_EGRESS = 46, 47
@@ -33,15 +37,27 @@ TCX_INGRESS, TCX_EGRESS = 46, 47
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+class KernelError(OSError):
+    """The kernel's no to a request of bpf(2) or netlink: not about a file or a socket of ours.
+
+    filename holds the verifier log where there is one.
+    """
+
+
 def call(command: int, attr: bytes) -> tuple[int, bytes]:
     """One bpf(2): (return value, the attribute bytes as the kernel left them)."""
+    result, code, after = _call(command, attr)
+    if code:
+        raise KernelError(code, f"bpf command {command}: {os.strerror(code)}")
+    return result, after
+
+
+def _call(command: int, attr: bytes) -> tuple[int, int, bytes]:
+    """(Return value, errno or 0, the attribute bytes as the kernel left them)."""
     buffer = ctypes.create_string_buffer(attr, _ATTR_BYTES)
     number = _NUMBERS[os.uname().machine]
-    result = libc.syscall(number, command, buffer, _ATTR_BYTES)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"bpf command {command}: {os.strerror(code)}")
-    return int(result), buffer.raw
+    result = int(libc.syscall(number, command, buffer, _ATTR_BYTES))
+    return result, ctypes.get_errno() if result < 0 else 0, buffer.raw
 
 
 def _address(buffer: ctypes.Array[ctypes.c_char] | None) -> int:
@@ -164,6 +180,44 @@ def map_lookup(fd: int, key: bytes, value_bytes: int) -> bytes:
     return value.raw
 
 
+def map_items(fd: int, key_bytes: int, value_bytes: int, entries: int) -> dict[bytes, bytes] | None:
+    """A whole array or hash map of at most `entries`, many at a time (BPF_MAP_LOOKUP_BATCH).
+
+    None where the kernel has no such command for the map. value_bytes as for map_lookup().
+    """
+    items: dict[bytes, bytes] = {}
+    room = min(entries, max(_BATCH_BYTES // (key_bytes + value_bytes), 1))
+    position: ctypes.Array[ctypes.c_char] | None = None
+    # a key of an array, a 32-bit bucket of a hash
+    after = ctypes.create_string_buffer(max(key_bytes, 4))
+    while True:
+        keys = ctypes.create_string_buffer(room * key_bytes)
+        values = ctypes.create_string_buffer(room * value_bytes)
+        attr = struct.pack(
+            "=QQQQIIQQ", _address(position), _address(after), _address(keys), _address(values),
+            room, fd, 0, 0,
+        )  # fmt: skip
+        _, code, out = _call(MAP_LOOKUP_BATCH, attr)
+        if code == errno.ENOSPC and room < entries:
+            room = min(entries, room * 2)  # a hash bucket holds more
+            continue
+        if code in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
+            return None
+        if code not in (0, errno.ENOENT):
+            raise KernelError(code, f"bpf command {MAP_LOOKUP_BATCH}: {os.strerror(code)}")
+        got = struct.unpack_from("=I", out, 32)[0]
+        items |= zip(
+            _pieces(keys.raw, key_bytes, got), _pieces(values.raw, value_bytes, got), strict=True
+        )
+        if code == errno.ENOENT or got == 0:
+            return items
+        position = ctypes.create_string_buffer(after.raw, len(after))
+
+
+def _pieces(raw: bytes, size: int, count: int) -> list[bytes]:
+    return [raw[at : at + size] for at in range(0, size * count, size)]
+
+
 def map_update(fd: int, key: bytes, value: bytes) -> None:
     """Set `key`, creating it where the map type allows."""
     where = ctypes.create_string_buffer(key, len(key))
@@ -219,7 +273,7 @@ def prog_load(
     btf_id: int = 0,
     target: int = 0,
 ) -> int:
-    """Load raw instructions; on refusal the OSError's filename holds the verifier log.
+    """Load raw instructions; on refusal the error's filename holds the verifier log.
 
     btf_id is the function to attach to, in the kernel or in the program behind `target`.
     """
@@ -234,8 +288,9 @@ def prog_load(
     )  # fmt: skip
     try:
         return call(PROG_LOAD, attr)[0]
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, log.value.decode(errors="replace")) from None
+    except KernelError as error:
+        words = log.value.decode(errors="replace")
+        raise KernelError(error.errno, error.strerror, words) from None
 
 
 def raw_tracepoint_open(fd: int, name: str = "") -> int:
