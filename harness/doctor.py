@@ -23,6 +23,7 @@ from harness.errors import BpfthrowError, Exit, UsageError
 from harness.kernels import catalogue, root, store
 from harness.kernels.sources import debian_mirror
 from harness.paths import cache_dir, make_dir
+from harness.target import guests
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
@@ -218,17 +219,17 @@ def _disk() -> Iterator[Row]:
 
 
 def _permissions() -> Iterator[Row]:
-    places = [make_dir(cache_dir()), Path(tempfile.gettempdir())]
+    places = [make_dir(cache_dir()), Path(tempfile.gettempdir()), guests.runtime_dir()]
     for place in places:
         try:
             with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as error:
             detail = f"{place} cannot be written: {error.strerror}"
-            repair = "set XDG_CACHE_HOME (cache) or TMPDIR to a directory that you may write"
+            repair = "set XDG_CACHE_HOME (cache), TMPDIR or XDG_RUNTIME_DIR to one of your own"
             yield Row("permissions", Status.WRONG, detail, repair)
             return
-    yield Row("permissions", Status.OK, f"{' and '.join(map(str, places))} can be written")
+    yield Row("permissions", Status.OK, f"{', '.join(map(str, places))} can be written")
 
 
 def _accelerator(refresh: bool) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,14 +39,30 @@ def say(text: str) -> None:
 
 
 def has(what: str) -> bool:
-    """Whether one thing of a `has` list is there: a path, python:MODULE, [static:]PROGRAM."""
+    """Whether one thing of a `has` list is there: a path, python:MODULE, env:VARIABLE with the name
+    of a program, [static:]PROGRAM, or PROGRAM>=VERSION.
+    """
     if what.startswith("/"):
         return Path(what).exists()
     if what.startswith("python:"):
         return importlib.util.find_spec(what.partition(":")[2]) is not None
     kind, _, name = what.rpartition(":")
+    name, _, least = name.partition(">=")
+    name = os.environ.get(name, "") if kind == "env" else name
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    return found is not None and (kind != "static" or is_static(Path(found)))
+    if found is None or (kind == "static" and not is_static(Path(found))):
+        return False
+    return not least or _major_version(found) >= int(least)
+
+
+# 0 where it does not say
+def _major_version(program: str) -> int:
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return 0
+    said = re.search(r"version (\d+)", done.stdout)
+    return int(said[1]) if said else 0
 
 
 def is_static(program: Path) -> bool:

@@ -93,14 +93,23 @@ def sources(mirror: Mirror, suite: str) -> str:
     )
 
 
-# Written anew each time, since the host's mirror or proxy may have changed. Returns the area.
+# At once or not at all: another thread's apt may be reading.
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(text)
+        partial.replace(path)
+
+
+# Each time, since the host's mirror or proxy may have changed. Under the area's lock. Returns the
+# area.
 def _prepare(suite: str) -> Path:
     area = make_dir(cache_dir() / "apt" / suite)
     for name in ("empty", "state/lists/partial", "cache/archives/partial", "log"):
         make_dir(area / name)
     (area / "status").touch()
-    (area / "debian.sources").write_text(sources(debian_mirror(), suite))
-    (area / "apt.conf").write_text(configuration(area, _acquire_settings()))
+    _write(area / "debian.sources", sources(debian_mirror(), suite))
+    _write(area / "apt.conf", configuration(area, _acquire_settings()))
     return area
 
 

@@ -36,11 +36,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     path.add_argument("name", metavar="NAME")
     rm = add("rm", "remove kernels from the cache", _rm)
     rm.add_argument("names", nargs="*", metavar="NAME")
-    rm.add_argument("--all", action="store_true", help="every kernel")
+    rm.add_argument("--all", action="store_true", help="every kernel, and all archives for guests")
     rm.add_argument(
         "--unused",
         action="store_true",
-        help="older releases, and what belongs to trees and guest recipes that are gone",
+        help="older releases, archives of long ago, and what belongs to trees and guest recipes"
+        " that are gone",
     )
 
 
@@ -134,7 +135,7 @@ def _rm(args: argparse.Namespace) -> int:
     if args.unused:
         removed = prune.remove_unused(known)
     elif args.all:
-        removed = prune.remove_kernels(list(store.cached(known)))
+        removed = prune.remove_kernels(list(store.cached(known))) + prune.remove_archives()
     else:
         names = _names(args.names, known)
         for name in names:

@@ -12,9 +12,12 @@ from harness.kernels.catalogue import Catalogue
 from harness.kernels.image import Kernel
 from harness.kernels.root import recipe_hash
 from harness.kernels.spec import trees_dir
-from harness.paths import cache_dir, remove, size_bytes
+from harness.paths import cache_dir, locked, remove, size_bytes
 
 _ABANDONED_S = 6 * 3600
+# Archives that are made anew when they are needed, each kind under the lock of its name.
+_ARCHIVES = {"agent": "*.pyz", "initramfs": "*.cpio"}
+_UNUSED_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +66,46 @@ def _stale_roots() -> Iterator[Path]:
 def _stale_partials() -> Iterator[Path]:
     for place in (store.kernels_dir(), trees_dir(), cache_dir() / "root"):
         for partial in _children(place):
-            age_s = time.time() - partial.stat().st_mtime
-            if partial.name.startswith(".") and age_s > _ABANDONED_S:
+            if partial.name.startswith(".") and _age_s(partial) > _ABANDONED_S:
                 yield partial
 
 
 def _remove(place: Path) -> Removed:
     removed = Removed(f"{place.parent.name}/{place.name}", size_bytes(place))
-    remove(place)
+    if place.is_dir():
+        remove(place)
+    else:
+        place.unlink()
+    return removed
+
+
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def remove_archives(*, unused_only: bool = False) -> list[Removed]:
+    """Archives of agents and initramfs, and what killed processes left of them, under their locks.
+
+    `unused_only` keeps what is younger than a day (an initramfs: was used) and the newest agent.
+    """
+    removed = []
+    for kind, pattern in _ARCHIVES.items():
+        place = cache_dir() / kind
+        if not place.is_dir():
+            continue
+        with locked(kind):
+            doomed = sorted(place.iterdir())
+            if unused_only:
+                newest = min(place.glob(pattern), key=_age_s, default=None)
+                doomed = [path for path in doomed if path != newest and _age_s(path) > _UNUSED_S]
+            removed += [_remove(path) for path in doomed]
     return removed
 
 
 def remove_unused(known: Catalogue) -> list[Removed]:
-    """Older releases, indices of trees that are gone, roots of older recipes, remains."""
+    """Older releases, what belongs to trees and recipes that are gone, old archives, remains."""
     stale = [*_stale_kernels(known), *_stale_trees(), *_stale_roots(), *_stale_partials()]
-    return [_remove(place) for place in stale]
+    return [_remove(place) for place in stale] + remove_archives(unused_only=True)
 
 
 def remove_kernels(kernels: list[Kernel]) -> list[Removed]:

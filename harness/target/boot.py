@@ -52,7 +52,10 @@ def label(name: str) -> str:
 def _warm(machine: vm.Machine) -> vm.Guest | None:
     for entry in guests.detached():
         if entry.recipe == vm.recipe(machine) and entry.alive:
-            lock = (entry.run_dir / "lock").open("w")
+            try:
+                lock = (entry.run_dir / "lock").open("w")
+            except FileNotFoundError:
+                continue  # it was ended meanwhile
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -25,11 +25,18 @@ _POLL_S = 0.02
 def runtime_dir() -> Path:
     """Private directory for sockets and keys: short, because unix socket paths end at 107 bytes."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    place = Path(base) / _PRIVATE_NAME if base else Path(f"/tmp/bpfthrow-{os.getuid()}")
+    place = Path(base) / _PRIVATE_NAME
     # virtme-run and QEMU's option syntax take few characters in paths
-    if not re.fullmatch(r"[\w/.+-]{1,60}", str(place)):
+    good = re.fullmatch(r"/[\w/.+-]{1,59}", str(place))
+    if not good or not os.access(place if os.path.lexists(place) else base, os.W_OK | os.X_OK):
         place = Path(f"/tmp/bpfthrow-{os.getuid()}")
-    place.mkdir(mode=0o700, exist_ok=True)
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot create {place}: {error.strerror}",
+            fix=f"remove {place}, or set XDG_RUNTIME_DIR to a private directory",
+        ) from error
     info = place.lstat()
     if info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise UsageError(
@@ -127,6 +134,9 @@ def end_detached(run_dir: Path) -> None:
 def reap() -> None:
     """Remove the directories of guests whose keeper was killed."""
     for run_dir in runtime_dir().iterdir():
-        young = time.time() - run_dir.lstat().st_mtime < 60  # its keeper may just be starting
+        try:
+            young = time.time() - run_dir.lstat().st_mtime < 60  # its keeper may just be starting
+        except FileNotFoundError:
+            continue  # another process, or its keeper, was faster
         if run_dir.is_dir() and keeper_pid(run_dir) is None and not young:
             shutil.rmtree(run_dir, ignore_errors=True)

@@ -9,6 +9,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import stat
 import subprocess
 import tomllib
@@ -27,6 +28,8 @@ _FILE = stat.S_IFREG | 0o644
 _SECRET = stat.S_IFREG | 0o600
 _LINK = stat.S_IFLNK | 0o777
 _CHARACTER_DEVICE = stat.S_IFCHR | 0o600
+# a line of modprobe --show-depends: the path, which may have spaces, then the module's options
+_INSMOD = re.compile(r"^insmod (.+?\.ko(?:\.\w+)?)(?:\s.*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,15 @@ def module_order(modules_dir: Path, wanted: Iterable[str]) -> list[Path]:
     modules_dir is BASE/lib/modules/RELEASE after depmod. modprobe decides: it knows soft
     dependencies (libcrc32c cannot start before crc32c), which modules.dep does not hold. Built-in
     modules are left out, and so are ones that this kernel does not have: who needs them says so.
+    The host's modprobe.d has no say, and its options do not count.
     """
     base, release = modules_dir.parents[2], modules_dir.name
-    command = [tools.need("modprobe"), "-d", str(base), "-S", release, "--show-depends"]
+    command = [tools.need("modprobe"), "-C", "/dev/null", "-d", str(base), "-S", release]
     order: list[Path] = []
     for name in wanted:
-        done = subprocess.run([*command, name], capture_output=True, text=True, check=False)
-        lines = (line.split() for line in done.stdout.splitlines())
-        order += [Path(words[1]) for words in lines if words[:1] == ["insmod"]]
+        argv = [*command, "--show-depends", name]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        order += [Path(path) for path in _INSMOD.findall(done.stdout)]
     return list(dict.fromkeys(order))
 
 
@@ -86,12 +90,13 @@ def common_part(modules_dir: Path | None) -> Path:
     parts = [Path(busybox), VM_DIR / "initramfs.sh", VM_DIR / "init.sh", VM_DIR / "sshd_config"]
     key = _stamp([*parts, Path(__file__)], [boot, late])
     archive = cache_dir() / "initramfs" / f"{key}.cpio"
-    if not archive.exists():
-        with locked("initramfs"):
+    with locked("initramfs"):
+        if not archive.exists():
             make_dir(archive.parent)
             partial = archive.with_suffix(f".{os.getpid()}.partial")
             partial.write_bytes(pack(_common_entries(Path(busybox), boot, late)))
             partial.rename(archive)
+        os.utime(archive)  # `kernels rm --unused` goes by it
     return archive
 
 

@@ -3,15 +3,17 @@
 
 Both are opt-in, and both refuse cases that can crash a kernel. They need root there, python3 and
 bpftool; the agent brings the rest. Host keys come from the user's known_hosts, never from the wire.
+What is pushed goes into a directory of its own, which goes with the agent.
 """
 
 import getpass
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,27 +21,24 @@ import paramiko
 
 from harness.config import Settings
 from harness.errors import MachineLostError, UsageError
+from harness.kernels.image import should_throw
 from harness.model import Case, Observation, Verdict
 from harness.target import channel, zipapp
 from harness.target.base import Facts
 from harness.target.client import AgentClient
 
 _CONNECT_TIMEOUT_S = 20.0
-_PLACE = "/run/bpfthrow"
 
 
 class RemoteTarget:
     """A machine that we did not make and must not break."""
 
-    def __init__(self, name: str, client: AgentClient, cleanup: ExitStack) -> None:
+    def __init__(self, name: str, client: AgentClient, facts: Facts, cleanup: ExitStack) -> None:
         self.name = name
         self._client = client
+        self._facts = facts
         self._cleanup = cleanup
         self._lost: MachineLostError | None = None
-        hello = client.hello()
-        self._facts = Facts(
-            release=hello["kernel"], accelerator="hardware", loader=hello["bpftool"]
-        )
 
     @property
     def release(self) -> str:
@@ -88,6 +87,16 @@ class RemoteTarget:
         self._cleanup.close()
 
 
+def _ask(client: AgentClient) -> Facts:
+    hello = client.hello()
+    return Facts(
+        release=hello["kernel"],
+        accelerator="hardware",
+        loader=hello["bpftool"],
+        expects_throw=should_throw(hello["kernel"]),
+    )
+
+
 def open_ssh(place: str, settings: Settings) -> RemoteTarget:
     """A target for "[USER@]HOST[:PORT]": keys from the agent or ~/.ssh, host from known_hosts."""
     user, _, rest = place.rpartition("@")
@@ -111,14 +120,36 @@ def open_ssh(place: str, settings: Settings) -> RemoteTarget:
         transport = ssh.get_transport()
         assert transport is not None
         files = channel.Files(transport)
+        remote = f"/run/bpfthrow-{secrets.token_hex(8)}"
         with tempfile.TemporaryDirectory() as scratch:
             archive = zipapp.build_agent(Path(scratch))
-            files.push({f"{_PLACE}/agent.pyz": archive})
-        agent = channel.start_agent(
-            transport, f"exec python3 -I -S -B {_PLACE}/agent.pyz", _CONNECT_TIMEOUT_S
-        )
-        client = AgentClient(agent, files.push, f"{_PLACE}/objects", settings.timeout_scale)
-        return RemoteTarget(f"ssh-{host}", client, stack.pop_all())
+            _push_agent(ssh, files, remote, archive)
+        # whatever ends the agent, the shell then removes what was pushed: so it needs no
+        # connection, and nothing goes that the agent still imports while it cleans up
+        command = f"python3 -I -S -B {remote}/agent.pyz; rm -rf {remote}"
+        agent = channel.start_agent(transport, command, _CONNECT_TIMEOUT_S)
+        stack.callback(agent.close)
+        client = AgentClient(agent, files.push, f"{remote}/objects", settings.timeout_scale)
+        return RemoteTarget(f"ssh-{host}", client, _ask(client), stack.pop_all())
+
+
+def _push_agent(ssh: paramiko.SSHClient, files: channel.Files, remote: str, archive: Path) -> None:
+    try:
+        with ssh.open_sftp() as sftp:
+            sftp.mkdir(remote, 0o700)  # fails where there is something of that name
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise MachineLostError(
+            f"cannot make {remote} on the machine: {error}",
+            fix="log in as root; sftp must be enabled there",
+        ) from error
+    try:
+        files.push({f"{remote}/agent.pyz": archive})
+    except BaseException:
+        with suppress(paramiko.SSHException, EOFError, OSError), ssh.open_sftp() as sftp:
+            with suppress(FileNotFoundError):
+                sftp.remove(f"{remote}/agent.pyz")
+            sftp.rmdir(remote)
+        raise
 
 
 def open_local(settings: Settings) -> RemoteTarget:
@@ -135,11 +166,19 @@ def open_local(settings: Settings) -> RemoteTarget:
             stderr=subprocess.PIPE,
             bufsize=0,
         )
-        stack.callback(process.wait)
+        stack.callback(_end, process)
         agent = channel.AgentChannel(channel.PipeStream(process))
-        stack.callback(agent.close)
         client = AgentClient(agent, _write_files, str(scratch / "objects"), settings.timeout_scale)
-        return RemoteTarget("local", client, stack.pop_all())
+        return RemoteTarget("local", client, _ask(client), stack.pop_all())
+
+
+# End of file tells the agent to clean up; then it ends.
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    process.stdin = None
+    process.communicate()  # with nothing to send: reads what is left, closes the pipes, waits
 
 
 def _write_files(files: dict[str, Path | bytes]) -> None:

@@ -9,6 +9,7 @@ a private directory: no port to collide on, nothing that listens on a network.
 import io
 import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -65,6 +66,8 @@ class Guest:
     machine: Machine
     run_dir: Path
     keeper: subprocess.Popen[bytes] | None
+    # keeper of a guest that this process started and that lives on its own
+    process: subprocess.Popen[bytes] | None = None
     # 0.0 until the first login; a guest that was found running brings its own
     boot_s: float = 0.0
     # time.monotonic() of the start
@@ -107,6 +110,8 @@ class Guest:
         """End a guest of ours; leave one that lives on its own as it is."""
         if self.keeper is None and self.alive():
             self.disconnect()
+            if self.process is not None:
+                self.process.returncode = 0  # not ours to wait for any more
         else:
             self.stop()
 
@@ -120,6 +125,8 @@ class Guest:
             self.keeper = None
         else:
             guests.end_detached(self.run_dir)
+            if self.process is not None:
+                self.process.wait()
 
 
 def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
@@ -155,7 +162,8 @@ def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
         raise
     if detached:
         process.stdin.close()
-    return Guest(machine, run_dir, None if detached else process)
+        return Guest(machine, run_dir, None, process)
+    return Guest(machine, run_dir, process)
 
 
 def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0]) -> None:
@@ -171,11 +179,10 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
         sock = _open_port(guest, port, deadline)
         try:
             _wait_for_banner(guest, sock, deadline)
+            guest.transport = channel.connect(sock, read_login(guest.run_dir), deadline)
         except BaseException:
             sock.close()
             raise
-        login = read_login(guest.run_dir)
-        guest.transport = channel.connect(sock, login, deadline)
     except MachineLostError as error:
         if guest.boot_s:
             raise MachineLostError(
@@ -236,7 +243,7 @@ def _write_wrapper(run_dir: Path) -> None:
     # QEMU dies with virtme-run, which dies with the keeper.
     qemu = tools.need("qemu-system-x86_64")
     wrapper = run_dir / "qemu"
-    wrapper.write_text(f'#!/bin/sh\nexec setpriv --pdeathsig KILL -- {qemu} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --pdeathsig KILL -- {shlex.quote(qemu)} "$@"\n')
     wrapper.chmod(0o700)
 
 

@@ -49,7 +49,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     log = commands.add_parser("log", help="the console of a guest")
     for command in (down, ssh, log):
         command.add_argument("name", nargs="?", default="", metavar="NAME", help="see vm list")
-    for command in (up, down, listing):
+    for command in (up, down, listing, log):
         command.add_argument("--json", action="store_true", help="print JSON")
     for command, action in ((up, _up), (down, _down), (listing, _list), (ssh, _ssh), (log, _log)):
         command.set_defaults(action=action)
@@ -75,34 +75,42 @@ def _up(arguments: argparse.Namespace) -> int:
         except BaseException:
             guest.stop()
             raise
-        guest.disconnect()
+        guest.release()
         print(f"bpfthrow: {kernel.release} booted in {guest.boot_s:.1f} s", file=sys.stderr)
     return _list(arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    rows = [_row(entry) for entry in guests.detached()]
+    entries = guests.detached()
+    rows = [_row(entry, _name(entry, entries)) for entry in entries]
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return Exit.OK
     if not rows:
         print("no guest is up (bpfthrow vm up starts one)")
         return Exit.OK
-    print(f"{'NAME':10} {'STATE':6} {'UP':>8} {'MEMORY':>8}  {'RELEASE':28} DIRECTORY")
+    width = max(10, *(len(row["name"]) for row in rows))
+    print(f"{'NAME':{width}} {'STATE':6} {'UP':>8} {'MEMORY':>8}  {'RELEASE':28} DIRECTORY")
     for row in rows:
         state = "up" if row["alive"] else "ended"
         minutes = f"{row['up_s'] / 60:.0f} min"
         memory = f"{row['memory_mib']} MiB"
         print(
-            f"{row['name']:10} {state:6} {minutes:>8} {memory:>8}  {row['release']:28}"
+            f"{row['name']:{width}} {state:6} {minutes:>8} {memory:>8}  {row['release']:28}"
             f" {row['directory']}"
         )
     return Exit.OK
 
 
-def _row(entry: guests.Detached) -> dict[str, Any]:
+def _name(entry: guests.Detached, entries: list[guests.Detached]) -> str:
+    """What stands for this guest alone: its label, or its directory's name where two share it."""
+    alone = [each.label for each in entries].count(entry.label) == 1
+    return entry.label if alone else entry.run_dir.name
+
+
+def _row(entry: guests.Detached, name: str) -> dict[str, Any]:
     return {
-        "name": entry.label,
+        "name": name,
         "release": entry.recipe["release"],
         "alive": entry.alive,
         "up_s": round(time.time() - entry.started, 1),
@@ -115,28 +123,31 @@ def _row(entry: guests.Detached) -> dict[str, Any]:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    entries = guests.detached()
-    if not arguments.all:
-        entries = [_find(arguments.name)] if entries else []
+    every = guests.detached()
+    entries = every if arguments.all or not every else [_find(arguments.name)]
+    names = [_name(entry, every) for entry in entries]
     for entry in entries:
         guests.end_detached(entry.run_dir)
-    names = [entry.label for entry in entries]
     print(json.dumps({"ended": names}) if arguments.json else f"ended: {', '.join(names) or '-'}")
     return Exit.OK
 
 
 def _log(arguments: argparse.Namespace) -> int:
-    with (_find(arguments.name).run_dir / "console.log").open(errors="replace") as console:
-        shutil.copyfileobj(console, sys.stdout)
+    entry = _find(arguments.name)
+    console = guests.read_text(entry.run_dir / "console.log")
+    if arguments.json:
+        print(json.dumps({"name": _name(entry, guests.detached()), "console": console}))
+    else:
+        sys.stdout.write(console)
     return Exit.OK
 
 
 def _find(name: str) -> guests.Detached:
     entries = guests.detached()
-    found = [entry for entry in entries if not name or entry.label == name]
+    found = [entry for entry in entries if name in {"", entry.label, entry.run_dir.name}]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(entry.label for entry in entries) or "none"
+    known = ", ".join(_name(entry, entries) for entry in entries) or "none"
     what = f"no guest is called {name!r}" if name and not found else "which guest?"
     raise UsageError(f"{what} (up: {known})", fix="bpfthrow vm list; bpfthrow vm up --kernel NAME")
 
@@ -164,11 +175,27 @@ def _ssh(arguments: argparse.Namespace) -> int:
 
 
 def _relay(session: paramiko.Channel) -> int:
-    while piece := session.recv(1 << 16):
-        os.write(1, piece)
-    while piece := session.recv_stderr(1 << 16):
-        os.write(2, piece)
-    return session.recv_exit_status()
+    ended = False
+    while not ended:
+        select.select([session], [], [])
+        # asked before the rest is read: nothing comes after it
+        ended = bool(session.eof_received) or session.closed
+        while session.recv_ready():
+            _write(1, session.recv(1 << 16))
+        while session.recv_stderr_ready():
+            _write(2, session.recv_stderr(1 << 16))
+    return _exit_code(session)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _exit_code(session: paramiko.Channel) -> int:
+    """The command's; that of a lost machine when the guest went away before it ended (-1)."""
+    code = session.recv_exit_status()
+    return code if code >= 0 else Exit.LOST
 
 
 def _interact(session: paramiko.Channel) -> int:
@@ -184,8 +211,8 @@ def _interact(session: paramiko.Channel) -> int:
             if session in ready:
                 piece = session.recv(1 << 16)
                 if not piece:
-                    return session.recv_exit_status()
-                os.write(1, piece)
+                    return _exit_code(session)
+                _write(1, piece)
             if sys.stdin in ready:
                 session.sendall(os.read(0, 1024))
     finally:

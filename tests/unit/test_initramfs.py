@@ -77,3 +77,18 @@ def test_a_kernel_without_modules_gets_empty_lists(tmp_path, monkeypatch):
     assert members["payload/modules/load.list"][1] == b""
     assert members["init"][1].startswith(b"#!/bin/sh")
     assert initramfs.common_part(None) == archive
+
+
+def test_paths_with_spaces_are_read_and_options_and_the_hosts_settings_are_not(
+    tmp_path, monkeypatch
+):
+    modprobe = tmp_path / "modprobe"
+    modprobe.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho "builtin crc32c"\n'
+        'echo "insmod /a tree/veth.ko.xz opt=1 other=a.ko"\necho "insmod /a tree/dummy.ko "\n'
+    )
+    modprobe.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = initramfs.module_order(tmp_path / "lib/modules/6.12", ["veth"])
+    assert [str(path) for path in found] == ["/a tree/veth.ko.xz", "/a tree/dummy.ko"]
+    assert (tmp_path / "asked").read_text().startswith("-C /dev/null ")

@@ -114,3 +114,15 @@ def test_tools_report_their_own_words():
         tools.run(["sleep", "5"], timeout_s=0.1)
     with pytest.raises(UsageError, match="no-such-tool is not installed"):
         tools.need("no-such-tool")
+
+
+def test_what_apt_may_be_reading_is_not_written_again(area, monkeypatch):
+    files = [area / "apt.conf", area / "debian.sources"]
+    before = [path.stat().st_ino for path in files]
+    apt._prepare("trixie")
+    assert [path.stat().st_ino for path in files] == before
+    with files[1].open() as being_read:
+        monkeypatch.setattr(apt, "debian_mirror", lambda: Mirror("file:/other", DEAD.keyring))
+        apt._prepare("trixie")
+        assert "file:/nonexistent" in being_read.read()
+    assert "file:/other" in files[1].read_text()

@@ -192,3 +192,41 @@ def test_rm_wants_to_know_which(mirror, run):
     assert run("rm", NAME)[1] == f"removed kernels/{RELEASE} (0 MB)\n"
     assert not list(mirror.place.iterdir())
     assert run("rm", "--all")[1] == "nothing to remove\n"
+
+
+@pytest.fixture
+def archives(cache):
+    """Archives for guests: of long ago, of now, and one that a killed process left."""
+    places = {
+        "agent/agent-a.pyz": 3,
+        "agent/agent-b.pyz": 2,
+        "agent/tmpkilled/x": 3,
+        "initramfs/a.cpio": 0,
+        "initramfs/b.cpio": 3,
+        "initramfs/b.1.partial": 3,
+    }
+    for name, days in places.items():
+        path = cache / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        then = time.time() - days * 24 * 3600
+        os.utime(path, (then, then))
+    os.utime(cache / "agent/tmpkilled", (1, 1))
+    return cache
+
+
+def test_unused_drops_archives_of_long_ago_but_not_the_newest_agent(archives, run):
+    _, removed = run("rm", "--unused", "--json")
+    assert [each["what"] for each in removed] == [
+        "agent/agent-a.pyz",
+        "agent/tmpkilled",
+        "initramfs/b.1.partial",
+        "initramfs/b.cpio",
+    ]
+    left = [path.name for kind in ("agent", "initramfs") for path in (archives / kind).iterdir()]
+    assert left == ["agent-b.pyz", "a.cpio"]
+
+
+def test_all_drops_every_archive(archives, run):
+    assert len(run("rm", "--all", "--json")[1]) == 6
+    assert not [*(archives / "agent").iterdir(), *(archives / "initramfs").iterdir()]

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,48 @@ def test_kernels_and_arguments_reach_the_command():
         "run", "KERNELS=6.1 7.3", "ARGS=-k throw"
     )
     assert "pytest --kernel 6.12 --kernel 7.3" in commands("test")
+
+
+@pytest.mark.parametrize(("says", "good"), [("version 19.1.7", True), ("version 14.0.6", False)])
+def test_clang_of_any_name_counts_when_it_is_new_enough(tmp_path, monkeypatch, says, good):
+    own = tmp_path / "clang"
+    own.write_text(f"#!/bin/sh\necho Debian clang {says}\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CLANG", raising=False)
+    row = setup.packages(["run"])["clang-19"]
+    assert setup.has("clang>=16") == good
+    assert ("clang-19" in setup.missing({"clang-19": row})) == (not good)
+
+
+def test_clang_may_be_named_by_the_environment(tmp_path, monkeypatch):
+    own = tmp_path / "my-clang"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    row = setup.packages(["run"])["clang-19"]
+    monkeypatch.setenv("CLANG", str(own))
+    assert not setup.missing({"clang-19": row})
+    monkeypatch.setenv("CLANG", str(tmp_path / "gone"))
+    assert setup.missing({"clang-19": row})
+
+
+def test_dependencies_are_all_documented_and_no_others():
+    text = (CHECKOUT / "docs/dependencies.md").read_text()
+    documented = {}
+    for section in text.split("\n## ")[1:]:
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")]
+        documented[section.splitlines()[0]] = {
+            name.strip() for row in rows[1:] for name in row.split(",")
+        }
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+
+    def names(requirements):
+        return {word.partition(">=")[0] for word in requirements}
+
+    extras = project["project"]["optional-dependencies"]
+    assert documented["Python, at run time"] == names(project["project"]["dependencies"])
+    assert documented["Python, for the project's own work"] == names(
+        [*extras["test"], *extras["lint"], *project["build-system"]["requires"]]
+    )
+    assert documented["Debian packages on the host"] == set(setup.packages(["run", "lint"]))

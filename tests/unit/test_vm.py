@@ -3,7 +3,11 @@
 
 import json
 import os
+import signal
+import socket
 import stat
+import subprocess
+import types
 from pathlib import Path
 
 import pytest
@@ -168,3 +172,48 @@ def test_deadlines_scale_with_the_boot(tmp_path, boot_s, scale):
 
 def _fields(machine):
     return {name: getattr(machine, name) for name in vm.Machine.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("base", ["/nonexistent/run", "relative", "", "/tmp/with space"])
+def test_without_a_good_runtime_directory_there_is_one_in_tmp(monkeypatch, base):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", base)
+    assert guests.runtime_dir() == Path(f"/tmp/bpfthrow-{os.getuid()}")
+
+
+def test_directories_that_vanish_meanwhile_are_left_to_whoever_took_them(tmp_path, monkeypatch):
+    place = types.SimpleNamespace(iterdir=lambda: iter([tmp_path / "gone"]))
+    monkeypatch.setattr(guests, "runtime_dir", lambda: place)
+    guests.reap()
+    assert guests.detached() == []
+
+
+def test_qemu_may_be_anywhere(tmp_path, monkeypatch):
+    qemu = tmp_path / "my qemu's" / "qemu"
+    qemu.parent.mkdir()
+    qemu.write_text('#!/bin/sh\necho "started with $1"\n')
+    qemu.chmod(0o755)
+    monkeypatch.setattr(vm.tools, "need", lambda _name: str(qemu))
+    vm._write_wrapper(tmp_path)
+    done = subprocess.run([tmp_path / "qemu", "-x"], capture_output=True, text=True, check=True)
+    assert done.stdout == "started with -x\n"
+
+
+def test_the_socket_is_closed_when_nobody_can_log_in(runtime, monkeypatch):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"SSH-2.0-x\r\n")
+    monkeypatch.setattr(vm, "_open_port", lambda *_: ours)
+    with theirs, pytest.raises(MachineLostError, match="keys are gone"):
+        vm.connect(vm.Guest(MACHINE, runtime, None))
+    assert ours.fileno() == -1
+
+
+def test_a_guest_left_warm_is_not_waited_for(runtime, monkeypatch):
+    process = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr(guests, "qemu_pid", lambda _run_dir: process.pid)
+    try:
+        vm.Guest(MACHINE, runtime, None, process).release()
+        assert process.returncode == 0  # or Popen warns when it is collected
+        os.kill(process.pid, 0)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitpid(process.pid, 0)
