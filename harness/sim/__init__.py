@@ -5,7 +5,7 @@ Never imports harness.target or harness.kernels: the second opinion stays indepe
 """
 
 from harness.sim.machine import DEFAULT_BUDGET
-from harness.sim.run import can_judge, run_case
+from harness.sim.run import run_case
 from harness.sim.semantics import DEFAULT_PROFILE, PROFILES
 
-__all__ = ["DEFAULT_BUDGET", "DEFAULT_PROFILE", "PROFILES", "can_judge", "run_case"]
+__all__ = ["DEFAULT_BUDGET", "DEFAULT_PROFILE", "PROFILES", "run_case"]

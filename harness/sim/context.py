@@ -9,6 +9,7 @@ the machine has no value here: reading it ends in Unsupported, never in a guess.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from harness.hooks import HOOKS
 from harness.model import Input
 from harness.sim.memory import Memory, Region
 from harness.sim.semantics import Profile
@@ -17,6 +18,8 @@ from harness.sim.signals import Fault, Unsupported
 XDP_HEADROOM_BYTES = 256
 SKB_HEADROOM_BYTES = 64
 _TAILROOM_BYTES = 320
+# what is left of a page between head room and tail room
+MAX_XDP_BYTES = 4096 - XDP_HEADROOM_BYTES - _TAILROOM_BYTES
 ETH_HEADER_BYTES = 14
 _VLAN_TAG_BYTES = 4
 _VLAN_TYPES = frozenset({0x8100, 0x88A8})
@@ -47,6 +50,9 @@ _WRITABLE = {
     "cgroup_skb": frozenset({"mark", "priority", "cb", "tstamp"}),
     "xdp": frozenset(),
 }  # fmt: skip
+# bpf_convert_ctx_access(): members of struct sk_buff that are narrower than the field
+_STORED_AS_16_BITS = frozenset({"tc_index", "tc_classid"})
+_NO_QUEUE = 0xFFFF  # NO_QUEUE_MAPPING: a write of it or more does nothing
 
 MAX_TRACEPOINT_ARGS = 12
 
@@ -78,8 +84,8 @@ class Context:
     packet: Packet | None = None
     # of an skb or xdp_md: field -> value; None: not modelled
     fields: dict[str, int | None] = field(default_factory=dict)
-    # bpf_redirect() or bpf_redirect_map() named a target
-    redirect_set: bool = False
+    # frames come from an interface, not from BPF_PROG_TEST_RUN
+    live: bool = False
     # BPF_PROG_TEST_RUN of an XDP program gives back the metadata in front of the frame too
     gives_metadata: bool = False
 
@@ -100,6 +106,7 @@ def build(program_type: str, hook: str, given: Input, memory: Memory, profile: P
     if program_type not in _BUILDERS:
         raise Unsupported(f"running a program of type {program_type or 'unknown'} by itself")
     made = _BUILDERS[program_type](memory, given, hook)
+    made.live = HOOKS[hook].live
     if made.packet is not None and program_type == "cgroup_skb":
         made.packet.closed = not profile.cgroup_skb_sees_data
     return made
@@ -122,7 +129,10 @@ def _load_packet(memory: Memory, frame: bytes, headroom: int, hidden: bytes = b"
 
 
 def _xdp(memory: Memory, given: Input, hook: str) -> Context:
-    packet = _load_packet(memory, _packet_of(given), XDP_HEADROOM_BYTES)
+    frame = _packet_of(given)
+    if len(frame) > MAX_XDP_BYTES:
+        raise Unsupported(f"frame of {len(frame)} bytes: over {MAX_XDP_BYTES} it has fragments")
+    packet = _load_packet(memory, frame, XDP_HEADROOM_BYTES)
     index = _LOOPBACK if hook == "test_run" else None
     fields = {"ingress_ifindex": index, "rx_queue_index": 0, "egress_ifindex": None}
     made = _with_fields(memory, "xdp_md", _XDP, _XDP_BYTES, fields, packet, "xdp")
@@ -219,8 +229,11 @@ def _with_fields(
         known, within = find(offset, width)
         if known not in _WRITABLE[kind]:
             raise Fault(f"{name}.{known} is read-only")
+        if known == "queue_mapping" and value >= _NO_QUEUE:
+            return
         mask = ((1 << width * 8) - 1) << within * 8
-        fields[known] = (fields[known] or 0) & ~mask | (value << within * 8) & mask
+        merged = (fields[known] or 0) & ~mask | (value << within * 8) & mask
+        fields[known] = merged & 0xFFFF if known in _STORED_AS_16_BITS else merged
 
     region.load, region.store = load, store
     return context

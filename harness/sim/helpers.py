@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _MAX_LOOPS = 8 << 20
 _CLOCK_STEP_NS = 1_000
 _USER_SPACE_BYTES = 1 << 47
-_PID_TGID = 1 << 32 | 1
 
 
 def _values(machine: "Machine", address: int) -> Map:
@@ -61,11 +60,14 @@ def _for_each(machine: "Machine", address: int, callback: int, context: int, fla
     if flags:
         return EINVAL
     count = 0
+    ordered = used.is_array or len(used.values) < 2
     for key, region in used.items():
         count += 1
         copy = machine.memory.region(f"key of {used.name}", bytearray(key))
         stop = machine.callback(callback, [address, copy.address, region.address, context])
         machine.memory.release(copy)
+        if stop and not ordered:
+            raise Unsupported(f"stopping before the end of map {used.name}, which has no order")
         if stop:
             break
     return count
@@ -146,13 +148,8 @@ def _zero(_machine: "Machine") -> int:
     return 0
 
 
-def _pid_tgid(_machine: "Machine") -> int:
-    return _PID_TGID
-
-
-def _get_current_comm(machine: "Machine", target: int, size: int) -> int:
-    machine.memory.write(target, b"bpfthrow"[: max(size - 1, 0)].ljust(size, b"\0"))
-    return 0
+def _process(_machine: "Machine", *_args: int) -> int:
+    raise Unsupported("who runs the program (process, name) is not known")
 
 
 def _trace_printk(machine: "Machine", form: int, size: int, *args: int | None) -> int:
@@ -216,9 +213,9 @@ HELPERS: dict[int, tuple[str, int, Callable[..., int | None]]] = {
     7: ("bpf_get_prandom_u32", 0, _prandom),
     8: ("bpf_get_smp_processor_id", 0, _zero),
     12: ("bpf_tail_call", 3, _tail_call),
-    14: ("bpf_get_current_pid_tgid", 0, _pid_tgid),
+    14: ("bpf_get_current_pid_tgid", 0, _process),
     15: ("bpf_get_current_uid_gid", 0, _zero),
-    16: ("bpf_get_current_comm", 2, _get_current_comm),
+    16: ("bpf_get_current_comm", 2, _process),
     42: ("bpf_get_numa_node_id", 0, _zero),
     87: ("bpf_map_push_elem", 3, _push),
     88: ("bpf_map_pop_elem", 2, _take(remove=True)),

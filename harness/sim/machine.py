@@ -27,7 +27,7 @@ from harness.sim.trace import Trace, value
 
 DEFAULT_BUDGET = 10_000_000
 MAX_TAIL_CALLS = 33
-# of all programs together: a recursion that no verifier accepts ends here
+# of all programs together: Python's own stack ends soon after
 MAX_LIVE_FRAMES = 128
 _HANDLER = "exception callback"
 _CALLBACK = "callback"
@@ -109,10 +109,10 @@ class Machine:
         return self._programs[name]
 
     def spend(self, instructions: int) -> None:
-        """Take from the budget. Raises Fault when it is used up."""
+        """Take from the budget. Raises Unsupported when it is used up."""
         self.budget -= instructions
         if self.budget < 0:
-            raise Fault("instruction budget used up")
+            raise Unsupported("instruction budget used up")
 
     # ---- functions ----------------------------------------------------------------------
 
@@ -320,10 +320,13 @@ class Machine:
         raise TailCall(self.program(program_name), context)
 
     def _check_depth(self) -> None:
-        """check_max_stack_depth_subprog(): frames of one call chain of one program."""
+        """check_max_stack_depth_subprog(): frames of one call chain of one program.
+
+        Raises Fault for a chain that is too deep, Unsupported for too many frames in all.
+        """
         count = 0
         if len(self.frames) > MAX_LIVE_FRAMES:
-            raise Fault(f"more than {MAX_LIVE_FRAMES} frames: recursion")
+            raise Unsupported(f"more than {MAX_LIVE_FRAMES} frames")
         for frame in reversed(self.frames):
             count += 1
             restart = self.profile.frames_restart_at_global and frame.function.linkage == "global"

@@ -8,7 +8,7 @@ were written. What a region stands for is its creator's business.
 
 from collections.abc import Callable
 
-from harness.sim.signals import Fault
+from harness.sim.signals import Fault, Unsupported
 
 TAG = 0xFE
 STACK_BYTES = 512
@@ -96,14 +96,17 @@ class Memory:
         return region, offset
 
     def load(self, address: int, size: int) -> int:
-        """Value of `size` bytes, little endian."""
+        """Value of `size` bytes, little endian. Raises Fault, Unsupported.
+
+        A privileged program may read stack bytes that nobody wrote, and gets what was there.
+        """
         region = self.regions.get(address >> 32)
         offset = address & _OFFSET
         if region is None or offset < region.low or offset + size > region.high:
             raise Fault(self.describe(address, size, "load"))
         end = offset + size
         if region.shadow is not None and 0 in region.shadow[offset:end]:
-            raise Fault(self.describe(address, size, "load", "never written"))
+            raise Unsupported(self.describe(address, size, "load", "never written"))
         if region.load is not None:
             return region.load(offset, size)
         return int.from_bytes(region.data[offset:end], "little")
@@ -125,12 +128,12 @@ class Memory:
             region.shadow[offset:end] = b"\1" * size
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes for a helper's argument."""
+        """Bytes for a helper's argument. Raises Fault, Unsupported."""
         region, offset = self.find(address, size, "helper reads")
         if region.load is not None:
             raise Fault(self.describe(address, size, "helper reads", "not plain memory"))
         if region.shadow is not None and 0 in region.shadow[offset : offset + size]:
-            raise Fault(self.describe(address, size, "helper reads", "never written"))
+            raise Unsupported(self.describe(address, size, "helper reads", "never written"))
         return bytes(region.data[offset : offset + size])
 
     def write(self, address: int, data: bytes) -> None:

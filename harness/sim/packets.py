@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _EFAULT = -14
 _MAX_OFFSET = 0x7FFF_FFFF
 _XDP_FRAME_BYTES = 40  # struct xdp_frame, which the kernel keeps free at the start of the headroom
+_HEADROOM = "headroom beyond XDP_PACKET_HEADROOM: how much there is depends on the driver"
 _STORE_FLAGS = 3  # BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH
 _TC_ACT_REDIRECT = 7
 _XDP_REDIRECT = 4
@@ -64,6 +65,8 @@ def _adjust_head(machine: "Machine", context: int, delta: int) -> int:
     meta_bytes = packet.start - packet.meta
     start = packet.start + move
     floor = _XDP_FRAME_BYTES + meta_bytes
+    if start < floor and machine.context.live:
+        raise Unsupported(_HEADROOM)
     if start < floor or start > packet.end - ETH_HEADER_BYTES:
         return EINVAL
     if meta_bytes:
@@ -78,6 +81,8 @@ def _adjust_meta(machine: "Machine", context: int, delta: int) -> int:
     packet = _packet(machine, context)
     meta = packet.meta + signed(delta, 32)
     size = packet.start - meta
+    if meta < _XDP_FRAME_BYTES and machine.context.live:
+        raise Unsupported(_HEADROOM)
     if meta < _XDP_FRAME_BYTES or meta > packet.start or size % 4 or size > 255:
         return EINVAL if meta < _XDP_FRAME_BYTES or meta > packet.start else -13  # EACCES
     packet.meta = meta
@@ -102,7 +107,8 @@ def _redirect(machine: "Machine", _ifindex: int, flags: int) -> int:
     xdp = machine.program_type == "xdp"
     if flags & ~(0 if xdp else _REDIRECT_INGRESS):
         return 0 if xdp else 2  # XDP_ABORTED, TC_ACT_SHOT
-    machine.context.redirect_set = True
+    if machine.context.live:
+        raise Unsupported("bpf_redirect on a live hook: no interface number is known here")
     return _XDP_REDIRECT if xdp else _TC_ACT_REDIRECT
 
 

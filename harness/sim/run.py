@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """One case through the simulator: Case in, Observation out.
 
-Owns what the consumer of a program makes of its value (width, meaning on the wire) and which
-cases the simulator has a say in. Source for the widths: BPF_PROG_TEST_RUN's retval is a u32.
+Owns what the consumer of a program makes of its value (width, meaning on the wire). Source for the
+widths: BPF_PROG_TEST_RUN's retval is a u32.
 """
 
 import functools
@@ -28,15 +28,6 @@ _GONE = frozenset({Action.DROP, Action.ABORTED})
 _LOAD = "load"
 
 
-def can_judge(case: Case, profile: str = "") -> bool:
-    """Whether the simulator's answer counts: it has no verifier, so expected rejections do not.
-
-    With a profile, the expectation for that kernel series decides where the case has one.
-    """
-    expected = dict(case.per_series).get(profile, case.expectation)
-    return expected.verdict in (None, Verdict.RAN) and not expected.errno
-
-
 def run_case(
     case: Case, profile: str, *, trace: bool | str = False, budget: int = DEFAULT_BUDGET
 ) -> Observation:
@@ -44,8 +35,9 @@ def run_case(
 
     `trace` is False, True or "events", or "full" (every instruction). Verdicts: `ran`; `rejected`
     with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
-    not modelled. What libbpf refuses while it links is `rejected` too, in libbpf's words. Raises
-    ObjectError for a broken object or an unknown program, UsageError for an unknown profile.
+    not modelled or over a limit of the simulator. What libbpf refuses while it links is `rejected`
+    too, in libbpf's words. Raises ObjectError for a broken object or an unknown program,
+    UsageError for an unknown profile.
     """
     started, chosen, obj = time.monotonic(), semantics.profile(profile), load(case.object)
     for name in (case.program, *(c.program for c in case.companions)):
@@ -141,7 +133,7 @@ def _run_all(machine: Machine, case: Case) -> tuple[tuple[int, ...], tuple[str, 
         machine.trace.depth = 0
         machine.trace.say(f"result: {value(retval)}")
         if live:
-            action = hooks.meaning(case.hook, retval, redirect_set=given.redirect_set)
+            action = hooks.meaning(case.hook, retval)
             wire.append(str(action))
             machine.trace.say(f"on {case.hook}: {action}")
             frame = None if action in _GONE else frame

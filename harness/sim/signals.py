@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Fault(Exception):  # noqa: N818  # the words of the machine, not Python errors
-    """The program did what no verifier accepts: out of bounds, uninitialised, over budget."""
+    """The program did what no verifier accepts: out of bounds, uninitialised."""
 
 
 class Unsupported(Exception):  # noqa: N818
-    """The program needs something that the simulator does not model."""
+    """The program needs something that is not modelled, or more than the simulator gives."""
 
 
 class Throw(Exception):  # noqa: N818

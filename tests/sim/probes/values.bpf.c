@@ -101,10 +101,10 @@ B(printk4, return bpf_printk("%hhd %u %lu", 300, -1, -1L);)
 B(cpu, return bpf_get_smp_processor_id();)
 B(numa, return bpf_get_numa_node_id();)
 B(cbw, ctx->cb[2] = 7; ctx->mark = 9; ctx->priority = 3; ctx->tc_index = 70000; ctx->tc_classid = 5;
-  return ctx->cb[2] * 10000 + ctx->mark * 1000 + ctx->priority * 100 + ctx->tc_classid +
+  barrier(); return ctx->cb[2] * 10000 + ctx->mark * 1000 + ctx->priority * 100 + ctx->tc_classid +
 	 ctx->tc_index;)
-B(qmw, ctx->queue_mapping = 5; return ctx->queue_mapping;)
-B(qmw2, ctx->queue_mapping = 70000; return ctx->queue_mapping;)
+B(qmw, ctx->queue_mapping = 5; barrier(); return ctx->queue_mapping;)
+B(qmw2, ctx->queue_mapping = 70000; barrier(); return ctx->queue_mapping;)
 B(tsw, ctx->tstamp = 12345678; return ctx->tstamp;)
 B(strn, char a[8] = "abcdefg"; return bpf_strncmp(a, 8, "abcdxfg");)
 B(strn2, char a[8] = "abc"; return bpf_strncmp(a, 8, "abcd");)
