@@ -25,6 +25,13 @@ _SRC_V4, _DST_V4 = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
 _SRC_V6 = bytes.fromhex("20010db8") + bytes(11) + b"\x01"
 _DST_V6 = bytes.fromhex("20010db8") + bytes(11) + b"\x02"
 
+# largest value of a word; 65535 for the others
+_MOST = {
+    **dict.fromkeys(("ihl", "version", "doff"), 15),
+    **dict.fromkeys(("ttl", "proto"), 255),
+    **dict.fromkeys(("payload", "pad"), MAX_FRAME_BYTES),
+}
+
 _ETHERTYPE = {"vlan": 0x8100, "qinq": 0x88A8, "ipv4": 0x0800, "ipv6": 0x86DD}
 _PROTOCOL = {"icmp": 1, "tcp": 6, "udp": 17, "ipv4": 4, "ipv6": 41}
 _ICMPV6 = 58
@@ -71,7 +78,11 @@ def _finish(recipe: _Recipe, spec: str, name: str) -> Input:
         return Input(name, ctx=recipe.ctx)
     if not is_packet:
         raise UsageError(f"input {name!r}: {spec!r} makes no frame", fix=f"try {DEFAULT_FRAME!r}")
-    packet = _build(recipe)
+    try:
+        packet = _build(recipe)
+    except struct.error as error:
+        message = f"input {name!r}: {spec!r} does not fit its headers: {error}"
+        raise UsageError(message, fix="give less payload or hex") from None
     if not packet or len(packet) > MAX_FRAME_BYTES:
         limit = f"1 to {MAX_FRAME_BYTES}"
         raise UsageError(f"input {name!r}: frame of {len(packet)} bytes, allowed are {limit}")
@@ -90,8 +101,9 @@ def _number(name: str, word: str, text: str) -> int:
         value = int(text, 0)
     except ValueError:
         raise UsageError(f"input {name!r}: {word!r} needs a number, decimal or 0x hex") from None
-    if not 0 <= value <= 0xFFFF:
-        raise UsageError(f"input {name!r}: {word!r} is not between 0 and 65535")
+    most = _MOST.get(word.partition("=")[0], 0xFFFF)
+    if not 0 <= value <= most:
+        raise UsageError(f"input {name!r}: {word!r} is not between 0 and {most}")
     return value
 
 
