@@ -27,6 +27,8 @@ _COMPANIONS = {"freplace": "freplace", "fentry": "fentry", "fexit": "fentry"}
 _PACKET_TYPES = {"xdp", "tc", "cgroup_skb"}
 # Types that BPF_PROG_TEST_RUN can run at all (bpf_prog_ops.test_run in the kernel).
 _RUNNABLE = {"xdp", "tc", "cgroup_skb", "syscall", "raw_tp", "socket_filter", "flow_dissector"}
+# Kernel functions that the test run of a tracing program calls.
+_TEST_RUN_CALLS = re.compile(r"(fentry|fexit)/bpf_fentry_test[1-8]")
 # Lengths of a frame that a live hook's veth carries; above 1514 only with a VLAN tag.
 _WIRE_BYTES = range(15, 1519)
 # A section may narrow the direction.
@@ -156,7 +158,10 @@ def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
     ):
         fix = "tag it __target and name it in another program's __with(...)"
         raise ObjectError(f"{where}: {kind} programs do not run by themselves", fix=fix)
-    allowed = (*hooks_of_section(program.section), "load")
+    usual = hooks_of_section(program.section)
+    # loading and a tracing program's test run are for who asks
+    asked = ("test_run",) if _TEST_RUN_CALLS.fullmatch(program.section) else ()
+    allowed = (*usual, *asked, "load")
     for hook in claims.hooks:
         if hook not in HOOKS:
             fix = f"hooks: {', '.join(HOOKS)}"
@@ -167,7 +172,7 @@ def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
     if claims.hooks:
         return tuple(dict.fromkeys(claims.hooks))
     # who is refused is refused on every hook alike
-    return allowed[:1] if claims.verdict is Verdict.REJECTED else allowed[:-1]
+    return usual[:1] if claims.verdict is Verdict.REJECTED else usual
 
 
 def _inputs_of(program: Function, claims: Claims, where: str) -> tuple[Input, ...]:

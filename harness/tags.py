@@ -20,8 +20,16 @@ from harness.series import SERIES
 OURS = "bpfthrow:"
 _COMMENT = re.compile(r"comment:(?:\d+:)?(test_\w+)(?:=(.*))?", re.DOTALL)
 _NUMBERED = re.compile(r"(\d+)=(.*)", re.DOTALL)
+_REGEX_PART = re.compile(r"\{\{(.*?)\}\}")
 _C_NUMBER = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]+\b")
-_VERDICTS = {"success": Verdict.RAN, "failure": Verdict.REJECTED}
+# what __on() may say of a kernel series, and the verdict that it means
+_VERDICTS = {
+    "success": Verdict.RAN,
+    "retval": Verdict.RAN,
+    "failure": Verdict.REJECTED,
+    "errno": Verdict.REJECTED,
+    "msg": Verdict.REJECTED,
+}
 # enum names survive the preprocessor, macros do not: <linux/bpf.h> has these as an enum
 _CONSTANTS = {"XDP_ABORTED": 0, "XDP_DROP": 1, "XDP_PASS": 2, "XDP_TX": 3, "XDP_REDIRECT": 4}
 
@@ -67,30 +75,36 @@ class Claims:
     ) -> tuple[tuple[str, Expectation], ...]:
         """Return the overrides, `general` with what each kernel series changes in it."""
         ran = replace(self, verdict=Verdict.RAN).expectation(input_name, globals_)
+        refused = replace(self, verdict=Verdict.REJECTED).expectation(input_name, globals_)
         made = []
         for series in SERIES:
             changes = self.on_series.get(series, ())
             # a series that words its refusal otherwise does not say the general words too
             reworded = any(what == "msg" for what, _ in changes)
+            words = () if reworded else refused.messages
             expectation = replace(general, messages=()) if reworded else general
             for what, value in changes:
-                expectation = _override(expectation, ran, what, value)
+                expectation = _override(
+                    expectation, ran, replace(refused, messages=words), what, value
+                )
             if expectation != general:
                 made.append((series, expectation))
         return tuple(made)
 
 
-def _override(now: Expectation, ran: Expectation, what: str, value: str) -> Expectation:
+def _override(
+    now: Expectation, ran: Expectation, refused: Expectation, what: str, value: str
+) -> Expectation:
     if what == "success":
         return ran
-    if what == "failure":
-        return now if now.verdict is Verdict.REJECTED else Expectation(Verdict.REJECTED)
     if what == "retval":
         return replace(ran, retval=parse_integer(value) & 0xFFFFFFFF)
-    refused = now if now.verdict is Verdict.REJECTED else Expectation(Verdict.REJECTED)
+    refused = now if now.verdict is Verdict.REJECTED else refused
+    if what == "failure":
+        return refused
     if what == "errno":
         return replace(refused, errno=parse_integer(value))
-    return replace(refused, messages=(*refused.messages, _split_number(value)[1]))
+    return replace(refused, messages=(*refused.messages, _message(value)))
 
 
 def parse_tags(tags: tuple[str, ...], where: str) -> Claims:
@@ -116,7 +130,24 @@ def parse_tags(tags: tuple[str, ...], where: str) -> Claims:
             raise ObjectError(f"{where}: tag {tag!r}: {error.message}", fix=error.fix) from None
         except ValueError as error:
             raise ObjectError(f"{where}: tag {tag!r}: {error}") from None
+    _require_judged(claims, where)
     return claims
+
+
+def _require_judged(claims: Claims, where: str) -> None:
+    """Refuse a claim that the program's verdict would drop, unless a series has the other one."""
+    of_refusal = ["__msg"] * bool(claims.messages) + ["__errno"] * (claims.errno is not None)
+    of_run = ["__retval"] * (claims.retval is not None)
+    of_run += [f"__retval_of({name})" for name in claims.retval_of]
+    of_run += [f"__global_is({name})" for name in claims.globals]
+    verdict = claims.verdict or (Verdict.REJECTED if of_refusal else Verdict.RAN)
+    said = {_VERDICTS[what] for changes in claims.on_series.values() for what, _ in changes}
+    for other, tags in ((Verdict.REJECTED, of_refusal), (Verdict.RAN, of_run)):
+        if tags and other is not verdict and other not in said:
+            ends = "runs" if verdict is Verdict.RAN else "is refused"
+            fix = "drop one of them, or claim the other verdict of a kernel series by __on(...)"
+            message = f"{where}: {tags[0]} says nothing of a program that {ends}"
+            raise ObjectError(message, fix=fix)
 
 
 def _split(tag: str) -> tuple[str | None, str]:
@@ -175,10 +206,12 @@ def _put_verdict(claims: Claims, verdict: Verdict) -> None:
 def _put_on(claims: Claims, value: str) -> None:
     names, what = _pair(value, "SERIES[,SERIES]=WHAT")
     kind, _, argument = what.partition("=")
-    if kind not in ("success", "failure", "retval", "errno", "msg"):
+    if kind not in _VERDICTS:
         raise ValueError("WHAT is success, failure, retval=V, errno=E or msg=N=TEXT")
     if kind in ("retval", "errno"):
         parse_integer(argument)
+    if kind == "msg":
+        _message(argument)
     for series in names.split(","):
         if series not in SERIES:
             raise ValueError(f"unknown kernel series {series!r}; known: {', '.join(SERIES)}")
@@ -190,7 +223,17 @@ def _put_retval(claims: Claims, value: str) -> None:
 
 
 def _put_message(claims: Claims, value: str) -> None:
-    claims.messages.append(_split_number(value)[1])
+    claims.messages.append(_message(value))
+
+
+def _message(value: str) -> str:
+    """Return the pattern of `N=TEXT`; ValueError where a part in {{...}} is no expression."""
+    text = _split_number(value)[1]
+    try:
+        re.compile("".join(f"(?:{part})" for part in _REGEX_PART.findall(text)))
+    except (re.error, OverflowError) as error:
+        raise ValueError(f"{{{{...}}}} holds no regular expression: {error}") from None
+    return text
 
 
 def _put_errno(claims: Claims, value: str) -> None:

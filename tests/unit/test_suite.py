@@ -132,6 +132,26 @@ def test_a_series_may_be_the_one_that_works(cases):
     assert dict(case.per_series) == {"7.3": Expectation(Verdict.RAN, retval=4)}
 
 
+def test_a_series_may_be_the_one_that_refuses(cases):
+    """Claims of a refusal beside __success belong to the series that refuses."""
+    (case,) = cases(
+        '__success __retval(4) __hook("test_run") __msg("no") __errno(13) '
+        '__on("6.12", "failure") __on("6.18", "msg=1=never")'
+    )
+    assert case.expectation == Expectation(Verdict.RAN, retval=4)
+    assert dict(case.per_series) == {
+        "6.12": Expectation(Verdict.REJECTED, messages=("no",), errno=13),
+        "6.18": Expectation(Verdict.REJECTED, messages=("never",), errno=13),
+    }
+
+
+def test_a_tracing_program_of_a_kernel_test_function_may_ask_for_its_test_run(cases):
+    (case,) = cases('__hook("test_run") __global_is(counter, 1)', "fexit/bpf_fentry_test2")
+    assert (case.hook, case.input.packet) == ("test_run", None)
+    with pytest.raises(ObjectError, match="cannot run on hook 'test_run'"):
+        cases('__hook("test_run")', "fentry/do_exit")
+
+
 def test_globals_take_the_width_of_the_variable(cases):
     (case,) = cases('__global_is(counter, -1) __global_is(wide, -2) __hook("test_run")')
     assert case.expectation.verdict is Verdict.RAN
@@ -217,6 +237,14 @@ def test_older_and_newer_spellings_of_the_selftests_are_read():
         ('__on("6.13", "success")', "unknown kernel series '6.13'; known: 6.12, 6.18, 7.3"),
         ('__on("6.12", "maybe")', "WHAT is success, failure"),
         ('__on("6.12", "retval=x")', "'x' is not an integer expression"),
+        ('__failure __msg("{{[}}")', "no regular expression: unterminated character set"),
+        ('__on("6.12", "msg=1={{(}}")', "no regular expression: missing \\)"),
+        ('__success __msg("no") __errno(13)', "__msg says nothing of a program that runs"),
+        ('__success __errno(13) __on("7.3", "retval=1")', "__errno says nothing"),
+        ("__failure __retval(5)", "__retval says nothing of a program that is refused"),
+        ('__failure __retval(5) __on("7.3", "errno=7")', "__retval says nothing"),
+        ("__failure __retval_of(default, 5)", "__retval_of.default. says nothing"),
+        ("__errno(13) __global_is(counter, 1)", "__global_is.counter. says nothing"),
     ],
 )
 def test_a_wrong_tag_is_named_with_object_and_program(cases, tags, complaint):
@@ -329,7 +357,7 @@ def test_every_case_claims_something_that_can_fail(everything):
         expected = case.expectation
         assert expected.verdict is not None, case.id
         if expected.verdict is Verdict.RAN and case.hook != "load":
-            assert expected.retval is not None, case.id
+            assert expected.retval is not None or expected.globals, case.id
 
 
 def test_who_must_be_refused_stands_alone(everything):
