@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from harness import logmatch
-from harness.hooks import HOOKS, meaning
+from harness.hooks import HOOKS, Action, meaning
 from harness.model import Case, Difference, Expectation, Observation, Verdict
 from harness.series import series_of
 
@@ -237,6 +237,9 @@ def _declared_wire(seen: Seen) -> Iterator[Item]:
 def _data_out(seen: Seen) -> Iterator[Item]:
     left, right = _simulated(seen).data_out, seen.observed.data_out
     required = not seen.live and seen.case.input.packet is not None
+    if seen.live and left is not None and seen.observed.wire:
+        # a frame that arrived must have been kept
+        required = seen.observed.wire[-1] in (Action.PASS, Action.TX, Action.REDIRECT)
     if required or (left is not None and right is not None):
         yield "data_out", _hex(left), _hex(right)
 
@@ -290,8 +293,11 @@ def _leaks(seen: Seen) -> Iterator[Item]:
 
 def _judges(seen: Seen) -> Iterator[Item]:
     expected = seen.expected
-    declared = (expected.verdict, expected.retval, expected.globals or None)
-    if seen.simulated is None and all(value is None for value in declared):
+    # that something ran says nothing of what it did, except where loading is all there is
+    verdict_tells = seen.case.hook == "load" or expected.verdict is Verdict.REJECTED
+    declared = expected.retval is not None or bool(expected.globals)
+    declared |= verdict_tells and expected.verdict is not None
+    if seen.simulated is None and not declared:
         yield "judged by", "the simulator or a tag of the program", "nothing judged this case"
 
 

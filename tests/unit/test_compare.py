@@ -118,6 +118,12 @@ def test_nothing_judged(simulated):
     assert [item[2] for item in found] == ["nothing judged this case"]
 
 
+@pytest.mark.parametrize(("hook", "judged"), [("test_run", False), ("load", True)])
+def test_success_alone_judges_nothing_but_a_load(hook, judged):
+    found = differ(Expectation(Verdict.RAN), None, hook=hook)
+    assert [item[2] for item in found] == ([] if judged else ["nothing judged this case"])
+
+
 def test_global_alone_judges():
     observed = replace(RAN, maps={".bss": {"hits": "01000000"}})
     assert differ(Expectation(globals=(("hits", 1),)), None, observed) == []
@@ -174,6 +180,20 @@ def test_data_out(hook, left, right, paths):
         simulated=Observation(Verdict.RAN, data_out=left),
         observed=Observation(Verdict.RAN, data_out=right),
         hook=hook,
+        input=Input(packet=b"ab"),
+    )
+    assert [item[0] for item in found] == paths
+
+
+@pytest.mark.parametrize(
+    ("action", "paths"),
+    [("pass", ["data_out"]), ("tx", ["data_out"]), ("redirect", ["data_out"]), ("drop", [])],
+)
+def test_a_frame_that_arrived_must_have_been_kept(action, paths):
+    found = differ(
+        simulated=Observation(Verdict.RAN, wire=("drop", action), data_out=b"ab"),
+        observed=Observation(Verdict.RAN, wire=("drop", action)),
+        hook="xdp-native",
         input=Input(packet=b"ab"),
     )
     assert [item[0] for item in found] == paths
