@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.bpf.elf import Function, Object
 from harness.bpf.sections import attach_target, program_type
+from harness.build import SOURCE_SUFFIX, build
 from harness.errors import Exit, UsageError
 from harness.frames import DEFAULT_FRAME, parse_input
 from harness.hooks import HOOKS
@@ -44,12 +45,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "sim",
         help="run a program in the simulator",
-        description="Run one program of a compiled object in the simulator; no kernel, no root.",
+        description="Run one program of an object in the simulator; no kernel, no root.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("file", metavar="FILE", help="compiled object (.bpf.o)")
+    add("file", metavar="FILE", help="object (.bpf.o), or source (.bpf.c), which is compiled")
     add("--prog", metavar="NAME", help="program; needed where the object has several")
     add("--packet", metavar="HEX|@FILE|WORDS", help=f"frame to run on (default: {DEFAULT_FRAME!r})")
     add("--ctx", metavar="HEX|@FILE", help="argument of a syscall or raw_tp program")
@@ -81,13 +82,14 @@ def _case(args: argparse.Namespace) -> Case:
     for name, number in (("--repeat", args.repeat), ("--budget", args.budget)):
         if number < 1:
             raise UsageError(f"{name} {number}: must be at least 1")
-    obj = load(args.file)
+    file = str(build([args.file])[0]) if args.file.endswith(SOURCE_SUFFIX) else args.file
+    obj = load(file)
     program = _program(obj, args.prog)
     kind = program_type(program.section)
     _check_hook(args.hook, kind, program)
     return Case(
         id=f"sim/{program.name}",
-        object=args.file,
+        object=file,
         program=program.name,
         section=program.section,
         hook=args.hook,

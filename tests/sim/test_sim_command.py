@@ -42,6 +42,21 @@ def test_result_with_the_default_frame(sim, capsys):
     assert ".bss[hits] = 01000000" in out
 
 
+def test_a_source_is_compiled(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "seven.bpf.c"
+    source.write_text(
+        '#include "exceptions.h"\n'
+        'SEC("tc") int seven(struct __sk_buff *skb) { bpf_throw(7); return 0; }\n'
+        'char LICENSE[] SEC("license") = "GPL";\n'
+    )
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["sim", str(source)])
+    assert args.func(args) == 0
+    assert "retval:  7\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("packet", "retval"),
     [
