@@ -159,7 +159,7 @@ def _ssh(arguments: argparse.Namespace) -> int:
     machine = vm.Machine(entry.label, str(entry.recipe["release"]), *(entry.run_dir,) * 3, "")
     guest = vm.Guest(machine, entry.run_dir, None, boot_s=entry.boot_s or 1.0)
     # a port of its own: the harness may be using the other one
-    vm.connect(guest, 30, vm.PORTS[1])
+    vm.connect(guest, 30 * guest.scale, vm.PORTS[1])
     assert guest.transport is not None
     session = guest.transport.open_session()
     try:
