@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from harness.compare import compare, expectation_for, expected_verdict
-from harness.errors import BpfthrowError, MachineLostError, WorldError
+from harness.errors import BpfthrowError, MachineLostError, UsageError, WorldError
 from harness.hooks import HOOKS
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.series import series_of
@@ -54,7 +54,12 @@ def judge(case: Case, target: Target, profile: str = "") -> Result:
 
     MachineLostError when there is no machine and none can be had.
     """
-    observed = target.run(case)
+    try:
+        observed = target.run(case)
+    except UsageError as error:
+        # a mistake in this one case (an input that its hook cannot take) is that case's failure
+        provenance = Provenance(source=target.name, kernel=target.release)
+        observed = Observation(Verdict.REJECTED, message=error.message, provenance=provenance)
     # not target.facts: after a crash that would boot another guest
     release = observed.provenance.kernel or target.release
     simulated = simulate(case, release, profile)

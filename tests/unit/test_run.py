@@ -4,7 +4,7 @@
 import pytest
 
 from harness import run
-from harness.errors import MachineLostError, WorldError
+from harness.errors import MachineLostError, UsageError, WorldError
 from harness.model import Expectation, Observation, Verdict
 from tests.fake_target import FakeTarget, case, ran
 
@@ -55,6 +55,18 @@ def test_an_agent_that_fails_over_one_case_costs_one_case():
     answers = {"throw/a": _raises(WorldError("agent: bug")), "throw/b": ran(1), "throw/c": ran(1)}
     results = list(run.run_cases(FakeTarget("vm-6.12", answers), CASES))
     assert [r.observed.verdict for r in results] == [Verdict.LOST, Verdict.RAN, Verdict.RAN]
+
+
+def test_a_mistake_in_one_case_fails_that_case_only():
+    answers = {
+        "throw/a": ran(1),
+        "throw/b": _raises(UsageError("frame too long")),
+        "throw/c": ran(1),
+    }
+    results = list(run.run_cases(FakeTarget("vm-6.12", answers), CASES))
+    assert [result.agree for result in results] == [True, False, True]
+    assert results[1].observed.message == "frame too long"
+    assert results[1].differences
 
 
 def test_what_stays_after_everything_is_a_difference_of_the_last_case():
