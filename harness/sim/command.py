@@ -59,7 +59,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--repeat", type=int, default=1, metavar="N", help="runs; globals and maps carry on")
     add("--with", dest="companions", action="append", metavar="NAME",
         help="attach this freplace, fentry or fexit program too (default: by tag)")  # fmt: skip
-    add("--budget", type=int, default=DEFAULT_BUDGET, metavar="N", help="instructions, all runs")
+    add("--budget", type=int, default=DEFAULT_BUDGET, metavar="N",
+        help="limit on work in all runs: distances of jumps back, and calls")  # fmt: skip
     add("--trace", nargs="?", const="events", choices=("events", "full"),
         help="show calls, throws and results; 'full': every instruction")  # fmt: skip
     add("--json", action="store_true", help="print the observation as JSON")
