@@ -48,7 +48,7 @@ def run_case(
     provenance = Provenance(source="simulator", kernel=chosen.name)
     try:
         _check_allowed(machine, case, chosen)
-        retvals, wire, frame = ((), (), None) if case.hook == _LOAD else _run_all(machine, case)
+        retvals, wire, frame = _run_all(machine, case)
         content = maps.dump(
             machine.maps, machine.sections, lambda name, data: decode_globals(obj, name, data)
         )
@@ -109,12 +109,15 @@ def _throws(program: Program) -> bool:
 
 
 def _check_allowed(machine: Machine, case: Case, chosen: Profile) -> None:
-    if machine.program_type not in chosen.throw_types and _throws(machine.program(case.program)):
+    programs = [machine.program(n) for n in (case.program, *(c.program for c in case.companions))]
+    if machine.program_type not in chosen.throw_types and _throws(programs[0]):
         raise _NotAllowed("calling kernel function bpf_throw is not allowed")
-    for name in (case.program, *(c.program for c in case.companions)):
-        kinds = {r.kind for r in machine.program(name).core.values()} - {0}
+    if case.hook == _LOAD:
+        raise Unsupported("whether a program loads: there is no verifier here")
+    for program in programs:
+        kinds = {r.kind for r in program.core.values()} - {0}
         if kinds:
-            raise Unsupported(f"CO-RE relocation of kind {min(kinds)} in program {name}")
+            raise Unsupported(f"CO-RE relocation of kind {min(kinds)} in program {program.name}")
 
 
 def _run_all(machine: Machine, case: Case) -> tuple[tuple[int, ...], tuple[str, ...], bytes | None]:

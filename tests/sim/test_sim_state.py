@@ -249,9 +249,16 @@ def test_what_libbpf_refuses_is_rejected_in_its_words(run):
     assert "cannot find exception callback 'nix'" in seen.message
 
 
-def test_load_hook_runs_nothing(run):
-    seen = run('SEC("kprobe/x") int entry(void *ctx) { return 0; }', hook="load")
-    assert (seen.verdict, seen.retvals) == ("ran", ())
+def test_a_load_is_only_judged_where_it_is_refused_without_a_verifier(run):
+    quiet, throws = (
+        f'SEC("raw_tp/x") int entry(void *ctx) {{ {body} return 0; }}'
+        for body in ("", "bpf_throw(1);")
+    )
+    assert run(quiet, hook="load").verdict == "unsupported"
+    assert run(throws, hook="load", profile="7.3").verdict == "unsupported"
+    assert run(throws, hook="load").verdict == "rejected"
+    broken = tc("bpf_throw(1); return 0;", "__exception_cb(nix)")
+    assert run(broken, hook="load").verdict == "rejected"
 
 
 @pytest.mark.parametrize("profile", ["6.12", "7.3"])
