@@ -27,7 +27,7 @@ from harness.target.deadline import Deadline
 PLACE = "/run/bpfthrow"
 PUSH_TIMEOUT_S = 30.0
 # a guest that is up already lets us in at once, or never
-_WARM_TIMEOUT_S = 20.0
+_WARM_TIMEOUT_S = 40.0
 # Python starts and reads what the agent will need of the standard library while the archive is
 # still on its way; then it waits for the archive, and for the guest's init, which may be mounting.
 _BOOTSTRAP = """

@@ -40,6 +40,8 @@ PORTS = ("ssh0", "ssh1")
 NOMINAL_BOOT_S = 5.0
 BOOT_TIMEOUT_S = 120.0
 _POLL_S = 0.02
+_BANNER = b"SSH-2.0"
+_FORGET_MAX_BYTES = 1 << 20
 _PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
 _SCALE_MAX = 10.0
 
@@ -156,6 +158,9 @@ def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
         guests.write_note(run_dir, _note(machine, label=name, detached=detached))
         process.stdin.write(b"go\n")
         process.stdin.flush()
+    except BrokenPipeError as error:
+        process.wait()
+        raise MachineLostError(f"the guest's keeper ended with {process.returncode}") from error
     except BaseException:
         process.stdin.close()
         process.wait()
@@ -298,11 +303,13 @@ def _open_port(guest: Guest, port: str, deadline: Deadline) -> socket.socket:
 
 
 def _wait_for_banner(guest: Guest, sock: socket.socket, deadline: Deadline) -> None:
-    # QEMU accepts before the guest is up; paramiko would give up on the missing banner.
+    # QEMU accepts before the guest is up; paramiko would give up on the missing banner. A port that
+    # was in use may still hold the end of the last conversation: it is read and forgotten.
+    forgotten = 0
     while True:
         sock.settimeout(min(0.5, deadline.left_s() or 0.01))
         try:
-            seen = sock.recv(4, socket.MSG_PEEK)
+            seen = sock.recv(4096, socket.MSG_PEEK)
         except TimeoutError:
             _require_life(guest, deadline)
             continue
@@ -310,10 +317,19 @@ def _wait_for_banner(guest: Guest, sock: socket.socket, deadline: Deadline) -> N
             raise MachineLostError(f"the port was closed: {error}") from error
         if not seen:
             raise MachineLostError("QEMU ended")
-        if seen.startswith(b"SSH-"[: len(seen)]):
+        at = seen.find(_BANNER)
+        if at == 0:
             sock.settimeout(None)
             return
-        raise MachineLostError(f"the port speaks something else than ssh: {seen!r}")
+        if forgotten > _FORGET_MAX_BYTES:
+            raise MachineLostError(f"the port speaks something else than ssh: {seen[:16]!r}")
+        # up to the banner, or all but what may be its beginning
+        useless = at if at > 0 else max(0, len(seen) - len(_BANNER) + 1)
+        if useless:
+            forgotten += len(sock.recv(useless))
+        else:
+            time.sleep(_POLL_S)
+            _require_life(guest, deadline)
 
 
 def _require_life(guest: Guest, deadline: Deadline) -> None:

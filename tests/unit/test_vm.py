@@ -14,6 +14,7 @@ import pytest
 
 from harness.errors import MachineLostError, UsageError
 from harness.target import channel, guests, vm
+from harness.target.deadline import Deadline
 
 MACHINE = vm.Machine(
     name="6.12",
@@ -217,3 +218,15 @@ def test_a_guest_left_warm_is_not_waited_for(runtime, monkeypatch):
     finally:
         os.kill(process.pid, signal.SIGKILL)
         os.waitpid(process.pid, 0)
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\x00\x01end of the last conversation", b"SSH-", b"S" * 9000]
+)
+def test_what_the_last_connection_left_in_the_port_is_forgotten(runtime, before):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(before + b"SSH-2.0-OpenSSH")
+    vm._wait_for_banner(vm.Guest(MACHINE, runtime, None), ours, Deadline(5))
+    assert ours.recv(7) == b"SSH-2.0"
+    ours.close()
+    theirs.close()
