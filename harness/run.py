@@ -54,12 +54,7 @@ def judge(case: Case, target: Target, profile: str = "") -> Result:
 
     MachineLostError when there is no machine and none can be had.
     """
-    try:
-        observed = target.run(case)
-    except UsageError as error:
-        # a mistake in this one case (an input that its hook cannot take) is that case's failure
-        provenance = Provenance(source=target.name, kernel=target.release)
-        observed = Observation(Verdict.REJECTED, message=error.message, provenance=provenance)
+    observed = target.run(case)
     # not target.facts: after a crash that would boot another guest
     release = observed.provenance.kernel or target.release
     simulated = simulate(case, release, profile)
@@ -85,6 +80,9 @@ def run_cases(
             yield last
         try:
             last = judge(case, target, profile)
+        except UsageError as error:
+            # a mistake in one case (an input that its hook cannot take) fails that case only
+            last = _mistaken(case, target, error)
         except MachineLostError as error:
             lost, last = error, None
             yield _lost(case, target.name, error)
@@ -105,6 +103,14 @@ def _missing_hook(case: Case, target: Target, observed: Observation) -> tuple[Di
         return ()
     rule = "a kernel that should have exceptions has this hook, too"
     return (Difference("verdict", "ran", observed.message, rule, ("invariant", "kernel")),)
+
+
+def _mistaken(case: Case, target: Target, error: UsageError) -> Result:
+    provenance = Provenance(source=target.name, kernel=target.release)
+    observed = Observation(Verdict.REJECTED, message=error.message, provenance=provenance)
+    rule = "the case can be run as it is written"
+    wrong = Difference("case", "can run", str(error), rule, ("invariant", "kernel"))
+    return Result(case, target.name, observed, None, (wrong,))
 
 
 def _lost(case: Case, target: str, error: WorldError) -> Result:
