@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from harness import build, config, kernels, suite, tools
 from harness import run as pipeline
 from harness.errors import BpfthrowError, Exit, UsageError
-from harness.model import Case, Result, Verdict
+from harness.model import Case, Result
 from harness.report import artifacts, detail, document, junit, table
 from harness.report.outcome import RunHeader, Tested, exit_code
 from harness.report.progress import Progress
@@ -74,24 +74,9 @@ class _Run:
             )
             ahead.start()
             for result in pipeline.run_cases(target, cases, profile=profile, scale=scale):
-                self._learn(target, result)
+                self.tested = self.tested or pipeline.tested(target, result, self.spec)
                 yield result
             ahead.join()
-
-    def _learn(self, target: Target, result: Result) -> None:
-        reached = result.observed.verdict in (Verdict.RAN, Verdict.REJECTED, Verdict.UNSUPPORTED)
-        # asking for facts after a crash would boot another guest
-        if self.tested is None and reached:
-            facts, own = target.facts, result.observed.provenance
-            self.tested = Tested(
-                target.name,
-                facts.release,
-                facts.accelerator,
-                own.jit or facts.jit,
-                facts.loader,
-                facts.expects_throw,
-                spec=self.spec.removeprefix("vm:"),
-            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -268,29 +268,18 @@ def _remembered(
     request: pytest.FixtureRequest, machine: Machine, result: Result, target: Any
 ) -> Result:
     """Keep the result for the report of its test and the matrix; return it, traced."""
+    from harness import run  # noqa: PLC0415  # see bpf_result
+
     state = request.config.stash[_STATE]
     provenance = result.observed.provenance
     if result.differences and result.simulated and result.simulated.verdict is Verdict.RAN:
-        from harness import run  # noqa: PLC0415  # see bpf_result
-
         trace = run.traced(result.case, provenance.kernel, state.settings.profile)
         result = dataclasses.replace(
             result, simulated=dataclasses.replace(result.simulated, trace=trace)
         )
-    # asking for facts after a crash would boot another guest
-    reached = result.observed.verdict in (Verdict.RAN, Verdict.REJECTED, Verdict.UNSUPPORTED)
-    if result.target not in state.tested and reached:
-        facts = target.facts
-        jit = provenance.jit or facts.jit
-        state.tested[result.target] = Tested(
-            result.target,
-            facts.release,
-            facts.accelerator,
-            jit,
-            facts.loader,
-            facts.expects_throw,
-            spec=machine.spec.removeprefix("vm:"),
-        )
+    if result.target not in state.tested:
+        found = run.tested(target, result, machine.spec)
+        state.tested |= {result.target: found} if found else {}
     request.node.stash[_RESULT] = result
     request.node.user_properties += [
         ("case", result.case.id),

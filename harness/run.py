@@ -12,6 +12,7 @@ from harness.compare import compare, expectation_for, expected_verdict
 from harness.errors import BpfthrowError, MachineLostError, UsageError, WorldError
 from harness.hooks import HOOKS
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
+from harness.report.outcome import Tested
 from harness.series import series_of
 from harness.sim import run_case
 from harness.target.base import Target
@@ -61,6 +62,26 @@ def judge(case: Case, target: Target, profile: str = "") -> Result:
     differences = compare(case, simulated, observed, release)
     missing = _missing_hook(case, target, observed)
     return Result(case, target.name, observed, simulated, (*differences, *missing))
+
+
+def tested(target: Target, result: Result, spec: str) -> Tested | None:
+    """What the target turned out to be, for the report's header; None while it cannot be known.
+
+    After a crash, a hang or a loss, asking for the facts would boot another guest.
+    """
+    seen = result.observed
+    if seen.verdict not in (Verdict.RAN, Verdict.REJECTED, Verdict.UNSUPPORTED):
+        return None
+    facts = target.facts
+    return Tested(
+        result.target,
+        facts.release,
+        facts.accelerator,
+        seen.provenance.jit or facts.jit,
+        facts.loader,
+        facts.expects_throw,
+        spec=spec.removeprefix("vm:"),
+    )
 
 
 def run_cases(

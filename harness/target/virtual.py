@@ -67,7 +67,6 @@ class VirtualTarget:
         # why no guest can be had any more
         self._broken: MachineLostError | None = None
         self._aborted = False
-        self.boots = 0
 
     def begin(self) -> None:
         """Start the guest without waiting for it: the host has other things to do meanwhile."""
@@ -170,7 +169,6 @@ class VirtualTarget:
     def _boot(self) -> None:
         guest = self._connected()
         scale = self._settings.timeout_scale
-        self.boots += 1
         assert guest.transport is not None
         transport = guest.transport
         archive = agent_archive(self._machine.root, self._machine.root_hash)
