@@ -6,17 +6,24 @@ bpf_object__relocate_calls, bpf_object__append_subprog_code and bpf_prog_assign_
 tools/lib/bpf/libbpf.c. Knows no map, no memory and no kernel: references stay names.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from harness.bpf import isa
-from harness.bpf.btf import Line
-from harness.bpf.btf import Relocation as CoreRelocation
-from harness.bpf.elf import INSN_BYTES, Function, Object
-from harness.bpf.isa import Insn
-from harness.bpf.rawelf import Relocation, Symbol
+from harness.bpf.isa import INSN_BYTES, Insn
 from harness.errors import ObjectError
+
+# what executes a linked program must not pay for the readers of files: bpfthrow-plugin starts
+# once for every test
+if TYPE_CHECKING:
+    from harness.bpf.btf import Line
+    from harness.bpf.btf import Relocation as CoreRelocation
+    from harness.bpf.elf import Function, Object
+    from harness.bpf.rawelf import Relocation, Symbol
 
 _R_64_64 = 1
 _R_64_32 = 10

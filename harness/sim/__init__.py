@@ -1,11 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The simulator: executes BPF programs with exceptions, written from the reference alone.
 
-Never imports harness.target or harness.kernels: the second opinion stays independent.
+Never imports harness.target or harness.kernels: the second opinion stays independent. Names are
+looked up when they are used: who needs only an engine does not pay for helpers and contexts.
 """
 
-from harness.sim.machine import DEFAULT_BUDGET
-from harness.sim.run import run_case
-from harness.sim.semantics import DEFAULT_PROFILE, PROFILES
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.sim.machine import DEFAULT_BUDGET
+    from harness.sim.run import run_case
+    from harness.sim.semantics import DEFAULT_PROFILE, PROFILES
 
 __all__ = ["DEFAULT_BUDGET", "DEFAULT_PROFILE", "PROFILES", "run_case"]
+
+_WHERE = {
+    "DEFAULT_BUDGET": "harness.sim.machine",
+    "run_case": "harness.sim.run",
+    "DEFAULT_PROFILE": "harness.sim.semantics",
+    "PROFILES": "harness.sim.semantics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
