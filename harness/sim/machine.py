@@ -3,7 +3,7 @@
 
 Owns what "the nearest program" means for a throw (kernel/bpf/helpers.c, bpf_throw and
 bpf_stack_walker): a throw leaves every frame down to the nearest one that belongs to a program
-(not a subprogram), whose callback runs in its place. Instructions are harness.sim.compile's,
+(not a subprogram), whose callback runs in its place. Instructions are harness.sim.engines' business,
 helpers harness.sim.helpers'.
 """
 
@@ -17,8 +17,8 @@ from harness.bpf.isa import registers_read
 from harness.bpf.link import LinkedFunction, Program, Ref, RefKind, link
 from harness.model import Companion
 from harness.sim import helpers, kfuncs
-from harness.sim.compile import EXIT, Registers, Step, compile_program
 from harness.sim.context import Context, tracing
+from harness.sim.engines.reference import EXIT, Registers, Step, compile_program
 from harness.sim.maps import Map, check, create
 from harness.sim.memory import STACK_BYTES, Memory, Region
 from harness.sim.semantics import Profile
