@@ -264,9 +264,8 @@ def bind(machine: "Machine", number: int) -> Callable[[list[Any]], int | None]:
 
 
 def _say(machine: "Machine", name: str, given: list[int], result: int | None) -> None:
-    shown = ", ".join(machine.trace.show(arg) for arg in given)
     if result is None:
         outcome = ": no target, the program goes on" if name == "bpf_tail_call" else ""
     else:
         outcome = f" = {machine.trace.show(result) if result > 0 else value(signed(result))}"
-    machine.trace.say(f"{name}({shown}){outcome}")
+    machine.trace.call(name, given, result, outcome)

@@ -113,9 +113,9 @@ def bind(machine: "Machine", name: str) -> Callable[[list[Any]], int | None]:
         if None in given:
             raise Fault(f"{name}: R{given.index(None) + 1} is not initialised")
         result = function(machine, *given)
-        if name != "bpf_iter_num_next":
+        if machine.trace.on and name != "bpf_iter_num_next":
             shown = f" = {value(result)}" if result is not None else ""
-            machine.trace.say(f"{name}({', '.join(machine.trace.show(a) for a in given)}){shown}")
+            machine.trace.call(name, given, result, shown)
         return result
 
     return call

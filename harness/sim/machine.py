@@ -3,7 +3,7 @@
 
 Owns what "the nearest program" means for a throw (kernel/bpf/helpers.c, bpf_throw and
 bpf_stack_walker): a throw leaves every frame down to the nearest one that belongs to a program
-(not a subprogram), whose callback runs in its place. Instructions are harness.sim.engines' business,
+(not a subprogram), whose callback runs in its place. Instructions are harness.sim.engines',
 helpers harness.sim.helpers'.
 """
 
@@ -23,7 +23,7 @@ from harness.sim.maps import Map, check, create
 from harness.sim.memory import STACK_BYTES, Memory, Region
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
-from harness.sim.trace import Trace, value
+from harness.sim.trace import Trace, place, value
 
 DEFAULT_BUDGET = 10_000_000
 MAX_TAIL_CALLS = 33
@@ -65,6 +65,8 @@ class Machine:
     pc: int = 0
     clock_ns: int = 1_000_000_000
     tail_calls: int = 0
+    # of each bpf_throw() of the run that is going on, or of the last one
+    cookies: list[int] = field(default_factory=list)
     # bpf_rcu_read_lock, bpf_preempt_disable, ...: kind -> how often it is held
     held: dict[str, int] = field(default_factory=dict)
     random: Random = field(default_factory=Random)
@@ -78,7 +80,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.random.seed(self.seed)
-        self.trace.memory = self.memory
+        self.trace.memory, self.trace.machine = self.memory, self
         for definition in self.obj.maps:
             self.maps[definition.name] = create(definition, self.memory)
         for section in self.obj.sections:
@@ -92,6 +94,7 @@ class Machine:
         """Run a program once: its 64-bit value. Raises Fault, Unsupported."""
         self.context, self.tail_calls = context, 0
         self.held.clear()
+        self.cookies.clear()
         program = self.program(name)
         self._attach(program)
         self.trace.depth = 0
@@ -155,7 +158,7 @@ class Machine:
             return self._frame(program, function, args, "subprogram")
         replaced = next((c for c in watching if c.kind == "freplace"), None)
         if replaced is not None:
-            self.trace.say(f"{function.name} is replaced by {replaced.program} (freplace)")
+            self.trace.replace(function.name, replaced.program, "freplace")
             extension = self.program(replaced.program)
             return self._enter(extension, extension.functions[0], args)
         for companion in watching:
@@ -197,7 +200,7 @@ class Machine:
             function = program.functions[program.exception_callback]
             return self._frame(program, function, [cookie, *[None] * 4], _HANDLER)
         result = cookie if self.profile.default_returns_cookie else 0
-        self.trace.say(f"default exception callback(cookie={value(cookie)}) = {value(result)}")
+        self.trace.default_callback(cookie, result)
         return result
 
     def _frame(
@@ -209,7 +212,7 @@ class Machine:
         stack = self.memory.stack("stack of " + function.name)
         if self.trace.on:
             shown = args[: self._arity(function)]
-            self.trace.enter(self.frames[-1], shown, self._line(program, function.start))
+            self.trace.enter(self.frames[-1], shown)
         registers: Registers = [None, *args, *[None] * 4, stack.address + STACK_BYTES]
         try:
             result: int | None = self._execute(program, function.start, registers)
@@ -217,7 +220,7 @@ class Machine:
             self.trace.vanish(self.frames[-1])
             raise
         except TailCall as tail:
-            self.trace.say(f"{function.name} is replaced by program {tail.program.name}")
+            self.trace.replace(function.name, tail.program.name, "tail call")
             target: TailCall | None = tail
         else:
             target = None
@@ -235,9 +238,10 @@ class Machine:
             self._code[program.name] = compile_program(self, program)
         code = self._code[program.name]
         try:
-            if self.trace.instructions:
+            watch = self.trace.every_instruction
+            if watch is not None:
                 while pc != EXIT:
-                    self.trace.instruction(program, pc, registers)
+                    watch(program, pc, registers)
                     pc = code[pc](registers)
             else:
                 while pc != EXIT:
@@ -251,6 +255,7 @@ class Machine:
             if not getattr(error, "located", False):
                 error.args = (self._located(program, pc, str(error)),)
                 error.located = True  # type: ignore[union-attr]
+                self.trace.faulted = place(program, pc)
             raise
         result: int | None = registers[0]
         return result
@@ -305,9 +310,8 @@ class Machine:
                 raise Fault(f"bpf_throw called from {frame.kind} {frame.function.name}")
             if frame.kind == "program":
                 break
-        frame = self.frames[-1]
-        line = self._line(frame.program, self.pc)
-        self.trace.say(f"bpf_throw(cookie={value(cookie)})", line, mark="!")
+        self.cookies.append(cookie)
+        self.trace.throw(cookie)
         raise Throw(cookie)
 
     def tail_call(self, context: int, program_name: str | None) -> None:

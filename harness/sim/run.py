@@ -20,7 +20,7 @@ from harness.sim import context, maps, semantics
 from harness.sim.machine import DEFAULT_BUDGET, Machine
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, Unsupported
-from harness.sim.trace import Trace, value
+from harness.sim.trace import Trace
 
 _U32 = 0xFFFF_FFFF
 _GONE = frozenset({Action.DROP, Action.ABORTED})
@@ -29,11 +29,16 @@ _LOAD = "load"
 
 
 def run_case(
-    case: Case, profile: str, *, trace: bool | str = False, budget: int = DEFAULT_BUDGET
+    case: Case,
+    profile: str,
+    *,
+    trace: bool | str | Trace = False,
+    budget: int = DEFAULT_BUDGET,
 ) -> Observation:
     """Run all repetitions of a case.
 
-    `trace` is False, True or "events", or "full" (every instruction). Verdicts: `ran`; `rejected`
+    `trace` is False, True or "events", "full" (every instruction), or a Trace to put the events
+    into. Verdicts: `ran`; `rejected`
     with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
     not modelled or over a limit of the simulator. What libbpf refuses while it links is `rejected`
     too, in libbpf's words. Raises ObjectError for a broken object or an unknown program,
@@ -42,7 +47,9 @@ def run_case(
     started, chosen, obj = time.monotonic(), semantics.profile(profile), load(case.object)
     for name in (case.program, *(c.program for c in case.companions)):
         obj.program(name)
-    log = Trace(on=bool(trace), instructions=trace == "full")
+    log = trace
+    if not isinstance(log, Trace):
+        log = Trace(on=bool(trace), instructions=trace == "full")
     machine = Machine(obj, chosen, log, budget, companions=case.companions)
     machine.program_type = _type_of(case)
     provenance = Provenance(source="simulator", kernel=chosen.name)
@@ -70,8 +77,7 @@ def run_case(
             duration_s=time.monotonic() - started,
             provenance=provenance,
         )
-    log.depth = 0
-    log.say(message, mark="!")
+    log.fault(message)
     return Observation(
         verdict,
         message=message,
@@ -125,19 +131,17 @@ def _run_all(machine: Machine, case: Case) -> tuple[tuple[int, ...], tuple[str, 
     live = hooks.HOOKS[case.hook].live
     for number in range(case.repeat):
         if case.repeat > 1:
-            machine.trace.depth = 0
-            machine.trace.say(f"run {number + 1} of {case.repeat}:")
+            machine.trace.run(number + 1, case.repeat)
         given = context.build(
             machine.program_type, case.hook, case.input, machine.memory, machine.profile
         )
         retval = machine.run(case.program, given) & _U32
         retvals.append(retval)
         frame = given.data_out()
-        machine.trace.depth = 0
-        machine.trace.say(f"result: {value(retval)}")
+        machine.trace.result(retval)
         if live:
             action = hooks.meaning(case.hook, retval)
             wire.append(str(action))
-            machine.trace.say(f"on {case.hook}: {action}")
+            machine.trace.wire(case.hook, str(action))
             frame = None if action in _GONE else frame
     return tuple(retvals), tuple(wire), frame
