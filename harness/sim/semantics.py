@@ -5,7 +5,7 @@ Source: the reference table of program types and limits, measured on 6.12.107, 6
 for series-v1 the cover letter and patches of 13 July 2023.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import UsageError
 
@@ -32,37 +32,68 @@ class Profile:
     throw_types: frozenset[str]
     # kernel functions that exist besides those of 6.12
     extra_kfuncs: frozenset[str] = frozenset()
+    # a throw in a static function is accepted with RCU, preemption or IRQ sections open, and
+    # leaks them: Linux kernel commit 6c2128505f61 closed it
+    static_throw_leaks: bool = False
+    # a throw in a global function is accepted whatever its callers hold, and leaks it:
+    # Linux kernel commit 3d562d35a044 closed it
+    global_throw_leaks: bool = False
+    # a global function may be called with preemption off
+    calls_global_unpreempted: bool = True
+    # RCU read sections nest
+    rcu_nests: bool = False
+    # a throw releases what the frames hold, frame by frame (harness.sim.unwind)
+    releases_at_throw: bool = False
     # bpf_csum_diff() gives 16 bits: Linux kernel commit 6a4794d5a3e2 (in v6.13)
     csum_diff_folds: bool = False
     # BPF_PROG_TEST_RUN sets data_end for cgroup_skb programs (measured: not on 6.12)
     cgroup_skb_sees_data: bool = False
 
 
+_IRQ = frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"})
+_RES_LOCK = frozenset({
+    "bpf_res_spin_lock", "bpf_res_spin_unlock",
+    "bpf_res_spin_lock_irqsave", "bpf_res_spin_unlock_irqrestore",
+})  # fmt: skip
+_V6_12 = Profile(
+    "6.12",
+    default_returns_cookie=True,
+    max_frames=8,
+    frames_restart_at_global=False,
+    throw_types=_SINCE_6_7,
+    static_throw_leaks=True,
+    global_throw_leaks=True,
+    calls_global_unpreempted=False,
+)
+_V6_18 = replace(
+    _V6_12,
+    name="6.18",
+    throw_types=_SINCE_6_7 | {"sock_ops"},
+    extra_kfuncs=_IRQ | _RES_LOCK,
+    calls_global_unpreempted=True,
+    csum_diff_folds=True,
+    cgroup_skb_sees_data=True,
+)
+_V7_3 = replace(
+    _V6_18,
+    name="7.3",
+    max_frames=16,
+    frames_restart_at_global=True,
+    throw_types=_SINCE_6_7 | {"sock_ops", "raw_tp"},
+    static_throw_leaks=False,
+    global_throw_leaks=False,
+    rcu_nests=True,
+)
 PROFILES: dict[str, Profile] = {
     p.name: p
     for p in (
-        Profile("series-v1", False, 8, False, _SINCE_6_7),
-        Profile("6.12", True, 8, False, _SINCE_6_7),
-        Profile(
-            "6.18",
-            True,
-            8,
-            False,
-            _SINCE_6_7 | {"sock_ops"},
-            frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"}),
-            csum_diff_folds=True,
-            cgroup_skb_sees_data=True,
-        ),
-        Profile(
-            "7.3",
-            True,
-            16,
-            True,
-            _SINCE_6_7 | {"sock_ops", "raw_tp"},
-            frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"}),
-            csum_diff_folds=True,
-            cgroup_skb_sees_data=True,
-        ),
+        # the series: no static function may be called, or return, inside an RCU section
+        replace(_V6_12, name="series-v1", default_returns_cookie=False, static_throw_leaks=False),
+        _V6_12,
+        _V6_18,
+        _V7_3,
+        # the newest kernel, and what the second half of the proposal adds to it
+        replace(_V7_3, name="cleanup", releases_at_throw=True),
     )
 }
 DEFAULT_PROFILE = "6.12"

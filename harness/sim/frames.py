@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Live frames and how many of them there may be: data, and one check."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.bpf.link import LinkedFunction, Program
+from harness.sim.memory import Region
+from harness.sim.semantics import Profile
+from harness.sim.signals import Fault, Unsupported
+
+# of all programs together: Python's own stack ends soon after
+MAX_LIVE_FRAMES = 128
+PROGRAM = "program"
+SUBPROGRAM = "subprogram"
+# called by a helper
+CALLBACK = "callback"
+EXCEPTION_CALLBACK = "exception callback"
+
+
+@dataclass(slots=True)
+class Frame:
+    """One live function."""
+
+    program: Program
+    function: LinkedFunction
+    # PROGRAM, SUBPROGRAM, CALLBACK or EXCEPTION_CALLBACK
+    kind: str
+    stack: Region
+    # R0 to R10; the reference engine works in them, others leave them as they were at the start
+    registers: list[Any]
+
+
+def check_depth(frames: Sequence[Frame], profile: Profile) -> None:
+    """check_max_stack_depth_subprog(): frames of one call chain of one program.
+
+    Raises Fault for a chain that is too deep, Unsupported for too many frames in all.
+    """
+    count = 0
+    if len(frames) > MAX_LIVE_FRAMES:
+        raise Unsupported(f"more than {MAX_LIVE_FRAMES} frames")
+    for frame in reversed(frames):
+        count += 1
+        restart = profile.frames_restart_at_global and frame.function.linkage == "global"
+        if frame.kind in (PROGRAM, EXCEPTION_CALLBACK) or restart:
+            break
+    if count > profile.max_frames:
+        raise Fault(f"the call stack of {count} frames is too deep !")
