@@ -64,7 +64,6 @@ def _iter_num_next(machine: "Machine", iterator: int) -> int:
     if following >= end:
         machine.memory.write(iterator, bytes(8))
         return 0
-    machine.spend(1)
     machine.memory.write(iterator, _s32(following))
     return iterator
 

@@ -13,12 +13,11 @@ from random import Random
 
 from harness.bpf.btf import Kind
 from harness.bpf.elf import Object
-from harness.bpf.isa import registers_read
 from harness.bpf.link import LinkedFunction, Program, Ref, RefKind, link
 from harness.model import Companion
 from harness.sim import helpers, kfuncs
 from harness.sim.context import Context, tracing
-from harness.sim.engines.reference import EXIT, Registers, Step, compile_program
+from harness.sim.engines import Code, Engine, Registers, reference
 from harness.sim.maps import Map, check, create
 from harness.sim.memory import STACK_BYTES, Memory, Region
 from harness.sim.semantics import Profile
@@ -70,8 +69,10 @@ class Machine:
     # bpf_rcu_read_lock, bpf_preempt_disable, ...: kind -> how often it is held
     held: dict[str, int] = field(default_factory=dict)
     random: Random = field(default_factory=Random)
+    # what executes instructions
+    engine: Engine = reference.prepare
     _programs: dict[str, Program] = field(default_factory=dict)
-    _code: dict[str, list[Step]] = field(default_factory=dict)
+    _code: dict[str, Code] = field(default_factory=dict)
     # address of a function given to a helper -> what it is
     _functions: dict[int, tuple[Program, LinkedFunction]] = field(default_factory=dict)
     _addresses: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -136,7 +137,6 @@ class Machine:
     ) -> int | None:
         """A bpf-to-bpf call from instruction `pc`."""
         self.pc = pc
-        self.spend(1)
         return self._enter(program, callee, args)
 
     def callback(self, address: int | None, args: list[int]) -> int:
@@ -144,7 +144,6 @@ class Machine:
         if address not in self._functions:
             raise Fault(f"callback {value(address)} is not a function")
         program, function = self._functions[address]
-        self.spend(1)
         padded: Registers = [*args, *[None] * (5 - len(args))]
         result = self._frame(program, function, padded, _CALLBACK)
         if result is None:
@@ -215,7 +214,7 @@ class Machine:
             self.trace.enter(self.frames[-1], shown)
         registers: Registers = [None, *args, *[None] * 4, stack.address + STACK_BYTES]
         try:
-            result: int | None = self._execute(program, function.start, registers)
+            result: int | None = self.code(program).run(function, registers)
         except Throw:
             self.trace.vanish(self.frames[-1])
             raise
@@ -233,32 +232,19 @@ class Machine:
             self.trace.leave(result)
         return result
 
-    def _execute(self, program: Program, pc: int, registers: Registers) -> int | None:
+    def code(self, program: Program) -> Code:
+        """A program as the engine executes it. Raises Fault for code that leaves a function."""
         if program.name not in self._code:
-            self._code[program.name] = compile_program(self, program)
-        code = self._code[program.name]
-        try:
-            watch = self.trace.every_instruction
-            if watch is not None:
-                while pc != EXIT:
-                    watch(program, pc, registers)
-                    pc = code[pc](registers)
-            else:
-                while pc != EXIT:
-                    pc = code[pc](registers)
-        except TypeError as error:
-            empty = [r for r in registers_read(program.insns[pc]) if registers[r] is None]
-            if not empty:
-                raise
-            raise Fault(self._located(program, pc, f"R{empty[0]} is not initialised")) from error
-        except (Fault, Unsupported) as error:
-            if not getattr(error, "located", False):
-                error.args = (self._located(program, pc, str(error)),)
-                error.located = True  # type: ignore[union-attr]
-                self.trace.faulted = place(program, pc)
-            raise
-        result: int | None = registers[0]
-        return result
+            self._code[program.name] = self.engine(self, program)
+        return self._code[program.name]
+
+    def locate(self, error: Fault | Unsupported, program: Program, pc: int) -> Fault | Unsupported:
+        """Put the place where it came up into an error's words, once."""
+        if not error.located:
+            error.args = (self._located(program, pc, str(error)),)
+            error.located = True
+            self.trace.faulted = place(program, pc)
+        return error
 
     # ---- what instructions refer to -------------------------------------------------------
 

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 class Fault(Exception):  # noqa: N818  # the words of the machine, not Python errors
     """The program did what no verifier accepts: out of bounds, uninitialised."""
 
+    # whether the place is in the message
+    located = False
+
 
 class Unsupported(Exception):  # noqa: N818
     """The program needs something that is not modelled, or more than the simulator gives."""
+
+    located = False
 
 
 class Throw(Exception):  # noqa: N818

@@ -1,49 +1,170 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Instructions become Python closures: each takes the registers and returns the next index.
+"""The reference interpreter: one Python closure per instruction, run block by block.
 
-Owns what one instruction does. A register that holds nothing is None: every operation on it
-raises TypeError, which the machine turns into a fault with the register's name, so that no
-instruction pays for the check. Frames, calls and unwinding are harness.sim.machine's business.
+Owns what one instruction does; it is what the other engines are held against. A register that
+holds nothing is None: every operation on it raises TypeError, which becomes a fault with the
+register's name, so that no instruction pays for the check. Frames, calls and unwinding are
+harness.sim.machine's business.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf import isa
-from harness.bpf.isa import Class, Insn
-from harness.bpf.link import Program, Ref, RefKind
+from harness.bpf.isa import Class, Insn, registers_read
+from harness.bpf.link import LinkedFunction, Program, Ref, RefKind
 from harness.sim import alu
 from harness.sim.alu import M32, M64, signed
+from harness.sim.engines import Registers
+from harness.sim.engines.blocks import Block, blocks_of, following, is_subprogram_call
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.structure import check_structure, jump_target
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
 
-# A register is an int, or None while nothing was put in it.
-Registers = list[Any]
-Step = Callable[[Registers], int]
-# what a step returns to leave the function
+# what an instruction does to the registers
+Step = Callable[[Registers], None]
+# told of every instruction before it runs
+Watch = Callable[[Program, int, Registers], None]
+# the last instruction of a block: where to go on, or EXIT
+Leave = Callable[[Registers], int]
 EXIT = -1
+_NOTHING = [None] * 5
 
 
-def compile_program(machine: "Machine", program: Program) -> list[Step]:
-    """One step per instruction slot of `program`. Raises Fault for code that leaves a function."""
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A block whose instructions were made into closures."""
+
+    pcs: tuple[int, ...]
+    cost: int
+    steps: tuple[Step, ...]
+    leave: Leave
+
+    def pc_of(self, closure: Step | Leave) -> int:
+        """Instruction that a closure was made from."""
+        return self.pcs[-1 if closure is self.leave else self.steps.index(closure)]
+
+
+class ReferenceCode:
+    """A program for the reference interpreter; a block is made when it is first entered."""
+
+    engine = "reference"
+    compile_s = 0.0
+
+    def __init__(self, machine: "Machine", program: Program) -> None:
+        self._machine = machine
+        self._program = program
+        self._ready: dict[int, _Ready] = {}
+        # first instruction of a function -> its blocks
+        self._functions: dict[int, dict[int, Block]] = {}
+
+    def run(self, function: LinkedFunction, registers: Registers) -> int | None:
+        """Execute a function: R0, or None. See harness.sim.engines.Code."""
+        watch = self._machine.trace.every_instruction
+        if watch is None:
+            self._run(function, registers)
+        else:
+            self._run_watched(function, registers, watch)
+        result: int | None = registers[0]
+        return result
+
+    def _run(self, function: LinkedFunction, registers: Registers) -> None:
+        ready, spend, pc = self._ready, self._machine.spend, function.start
+        step: Step | Leave | None = None
+        try:
+            while pc != EXIT:
+                step = None
+                block = ready.get(pc) or self._make(function, pc)
+                spend(block.cost)
+                for step in block.steps:
+                    step(registers)
+                leave = step = block.leave
+                pc = leave(registers)
+        except (TypeError, Fault, Unsupported) as error:
+            self._explain(error, pc if step is None else ready[pc].pc_of(step), registers)
+
+    def _run_watched(
+        self, function: LinkedFunction, registers: Registers, watch: Watch
+    ) -> None:
+        """The same, with a word to the trace before each instruction."""
+        program, pc = self._program, function.start
+        try:
+            while pc != EXIT:
+                block = self._ready.get(pc) or self._make(function, pc)
+                self._machine.spend(block.cost)
+                for at, step in zip(block.pcs, block.steps, strict=False):
+                    pc = at
+                    watch(program, pc, registers)
+                    step(registers)
+                if len(block.steps) < len(block.pcs):
+                    pc = block.pcs[-1]
+                    watch(program, pc, registers)
+                pc = block.leave(registers)
+        except (TypeError, Fault, Unsupported) as error:
+            self._explain(error, pc, registers)
+
+    def _explain(
+        self, error: TypeError | Fault | Unsupported, pc: int, registers: Registers
+    ) -> None:
+        """Raise what came out of instruction `pc` again, with the place in the message."""
+        if isinstance(error, TypeError):
+            read = registers_read(self._program.insns[pc])
+            empty = next((r for r in read if registers[r] is None), None)
+            if empty is None:
+                raise error
+            raise self._machine.locate(
+                Fault(f"R{empty} is not initialised"), self._program, pc
+            ) from error
+        raise self._machine.locate(error, self._program, pc)
+
+    def _make(self, function: LinkedFunction, pc: int) -> _Ready:
+        """Make the closures of the block at `pc`."""
+        if function.start not in self._functions:
+            self._functions[function.start] = blocks_of(self._program, function)
+        block = self._functions[function.start].get(pc)
+        if block is None:
+            raise Fault(f"last insn is not an exit or jmp; function {function.name}")
+        leave = _make_leave(self._machine, self._program, block.last)
+        pcs = block.pcs if leave is None else block.pcs[:-1]
+        steps = tuple(make_step(self._machine, self._program, at) for at in pcs)
+        after = following(block.last, self._program.insns[block.last])
+        made = _Ready(block.pcs, block.cost, steps, leave or _goto(after))
+        self._ready[pc] = made
+        return made
+
+
+def prepare(machine: "Machine", program: Program) -> ReferenceCode:
+    """The engine. Raises Fault for code that leaves a function."""
     check_structure(program)
-    steps: list[Step] = []
-    for pc, insn in enumerate(program.insns):
-        make = _MAKERS[insn.cls]
-        steps.append(make(machine, program, pc, insn))
-    return steps
+    return ReferenceCode(machine, program)
 
 
-def _bad(pc: int, insn: Insn) -> Step:
-    """A step for an encoding that does not exist; it only counts when it is reached."""
+def make_step(machine: "Machine", program: Program, pc: int) -> Step:
+    """Closure for an instruction that does not end a block."""
+    insn = program.insns[pc]
+    return _MAKERS[insn.cls](machine, program, pc, insn)
 
-    def fault(_regs: Registers) -> int:
+
+def _bad(pc: int, insn: Insn) -> Callable[[Registers], Any]:
+    """For an encoding that does not exist; it only counts when it is reached."""
+
+    def fault(_regs: Registers) -> Any:
         raise Fault(f"unknown opcode 0x{insn.code:02x} (offset {insn.off}) at {pc}")
 
     return fault
+
+
+def _unsupported(what: str) -> Step:
+    def step(_regs: Registers) -> None:
+        raise Unsupported(what)
+
+    return step
+
+
+# ---- arithmetic ---------------------------------------------------------------------------------
 
 
 def _alu(_machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
@@ -54,190 +175,113 @@ def _alu(_machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     if name == "mov" and insn.uses_register:
         return _move(pc, insn, bits)
     if name == "neg":
-        return _negate(pc, insn, bits)
+        return _negate(insn, bits)
     if name in ("div", "mod") and insn.off == 1:
         name = "s" + name
     elif insn.off or not name:
         return _bad(pc, insn)
-    return _binary(name, pc, insn, bits)
+    return _binary(name, insn, bits)
 
 
-def _binary(name: str, pc: int, insn: Insn, bits: int) -> Step:
-    mask, d, s, following = (1 << bits) - 1, insn.dst, insn.src, pc + 1
+def _binary(name: str, insn: Insn, bits: int) -> Step:
+    mask, d, s = (1 << bits) - 1, insn.dst, insn.src
     operation = (alu.ALU64 if bits == 64 else alu.ALU32)[name]
     constant = insn.imm & mask
 
     if name == "mov":
 
-        def move_constant(regs: Registers) -> int:
+        def move_constant(regs: Registers) -> None:
             regs[d] = constant
-            return following
 
         return move_constant
     if insn.uses_register:
 
-        def with_register(regs: Registers) -> int:
+        def with_register(regs: Registers) -> None:
             regs[d] = operation(regs[d] & mask, regs[s] & mask) & mask
-            return following
 
         return with_register
     if name == "add" and bits == 64:
 
-        def add_constant(regs: Registers) -> int:
+        def add_constant(regs: Registers) -> None:
             regs[d] = (regs[d] + constant) & M64
-            return following
 
         return add_constant
 
-    def with_constant(regs: Registers) -> int:
+    def with_constant(regs: Registers) -> None:
         regs[d] = operation(regs[d] & mask, constant) & mask
-        return following
 
     return with_constant
 
 
-def _negate(pc: int, insn: Insn, bits: int) -> Step:
-    mask, d, following = (1 << bits) - 1, insn.dst, pc + 1
+def _negate(insn: Insn, bits: int) -> Step:
+    mask, d = (1 << bits) - 1, insn.dst
 
-    def negate(regs: Registers) -> int:
+    def negate(regs: Registers) -> None:
         regs[d] = -regs[d] & mask
-        return following
 
     return negate
 
 
 def _move(pc: int, insn: Insn, bits: int) -> Step:
-    mask, d, s, following, width = (1 << bits) - 1, insn.dst, insn.src, pc + 1, insn.off
+    mask, d, s, width = (1 << bits) - 1, insn.dst, insn.src, insn.off
     if width not in (0, 8, 16, 32) or (width == 32 and bits == 32):
         return _bad(pc, insn)
     if width == 0:
 
-        def move(regs: Registers) -> int:
+        def move(regs: Registers) -> None:
             regs[d] = regs[s] & mask
-            return following
 
         return move
 
-    def move_signed(regs: Registers) -> int:
+    def move_signed(regs: Registers) -> None:
         regs[d] = signed(regs[s], width) & mask
-        return following
 
     return move_signed
 
 
 def _swap(pc: int, insn: Insn, bits: int) -> Step:
     """`le`, `be` (class ALU) and `bswap` (class ALU64); the simulated CPU is little endian."""
-    width, d, following = insn.imm, insn.dst, pc + 1
+    width, d = insn.imm, insn.dst
     if width not in (16, 32, 64):
         return _bad(pc, insn)
     mask = (1 << width) - 1
     reverses = bits == 64 or insn.uses_register
 
-    def swap(regs: Registers) -> int:
+    def swap(regs: Registers) -> None:
         regs[d] = alu.swap(regs[d], width) if reverses else regs[d] & mask
-        return following
 
     return swap
 
 
-def _jump(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
-    if insn.code == isa.EXIT:
-        return _exit
-    if insn.code == isa.CALL:
-        return _call(machine, program, pc, insn)
-    if insn.code in (isa.JA, isa.JA32):
-        return _goto(machine, jump_target(pc, insn) or 0, pc)
-    if insn.code == isa.MAY_GOTO:
-        return _may_goto(machine, pc)
-    name = isa.JUMP_OPS.get(insn.op)
-    if name is None:
-        return _bad(pc, insn)
-    return _branch(machine, name, pc, insn)
-
-
-def _exit(_regs: Registers) -> int:
-    return EXIT
-
-
-def _goto(machine: "Machine", target: int, pc: int) -> Step:
-    cost = pc + 1 - target
-
-    def forward(_regs: Registers) -> int:
-        return target
-
-    def backward(_regs: Registers) -> int:
-        machine.spend(cost)
-        return target
-
-    return backward if cost > 0 else forward
-
-
-def _may_goto(machine: "Machine", pc: int) -> Step:
-    """Jumps only when 8 Mi rounds are used up: the budget ends before that."""
-
-    def go_on(_regs: Registers) -> int:
-        machine.spend(1)
-        return pc + 1
-
-    return go_on
-
-
-def _branch(machine: "Machine", name: str, pc: int, insn: Insn) -> Step:
-    """A conditional jump; only one that goes backwards costs budget."""
-    bits = 64 if insn.cls is Class.JMP else 32
-    mask, d, s, following = (1 << bits) - 1, insn.dst, insn.src, pc + 1
-    holds = (alu.COMPARE64 if bits == 64 else alu.COMPARE32)[name]
-    taken, cost, constant = following + insn.off, -insn.off, insn.imm & mask
-    if insn.uses_register:
-
-        def with_register(regs: Registers) -> int:
-            if holds(regs[d] & mask, regs[s] & mask):
-                if cost > 0:
-                    machine.spend(cost)
-                return taken
-            return following
-
-        return with_register
-
-    def with_constant(regs: Registers) -> int:
-        if holds(regs[d] & mask, constant):
-            if cost > 0:
-                machine.spend(cost)
-            return taken
-        return following
-
-    return with_constant
+# ---- memory -------------------------------------------------------------------------------------
 
 
 def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
-    d, s, off, size, following = insn.dst, insn.src, insn.off, insn.size_bytes, pc + 1
+    d, s, off, size = insn.dst, insn.src, insn.off, insn.size_bytes
     load = machine.memory.load
     if insn.mode == "mem":
 
-        def plain(regs: Registers) -> int:
+        def plain(regs: Registers) -> None:
             regs[d] = load((regs[s] + off) & M64, size)
-            return following
 
         return plain
     if insn.mode != "memsx" or size == 8:
         return _bad(pc, insn)
 
-    def sign_extended(regs: Registers) -> int:
+    def sign_extended(regs: Registers) -> None:
         regs[d] = signed(load((regs[s] + off) & M64, size), size * 8) & M64
-        return following
 
     return sign_extended
 
 
 def _store_constant(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
-    d, off, size, following = insn.dst, insn.off, insn.size_bytes, pc + 1
+    d, off, size = insn.dst, insn.off, insn.size_bytes
     store, value = machine.memory.store, insn.imm & M64
     if insn.mode != "mem":
         return _bad(pc, insn)
 
-    def step(regs: Registers) -> int:
+    def step(regs: Registers) -> None:
         store((regs[d] + off) & M64, size, value)
-        return following
 
     return step
 
@@ -245,14 +289,13 @@ def _store_constant(machine: "Machine", _program: Program, pc: int, insn: Insn) 
 def _store(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     if insn.mode == "atomic":
         return _atomic(machine, pc, insn)
-    d, s, off, size, following = insn.dst, insn.src, insn.off, insn.size_bytes, pc + 1
+    d, s, off, size = insn.dst, insn.src, insn.off, insn.size_bytes
     store = machine.memory.store
     if insn.mode != "mem":
         return _bad(pc, insn)
 
-    def step(regs: Registers) -> int:
+    def step(regs: Registers) -> None:
         store((regs[d] + off) & M64, size, regs[s] & M64)
-        return following
 
     return step
 
@@ -262,21 +305,20 @@ def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
     moves = name in ("load_acquire", "store_release")
     if not name or (size < 4 and not moves):
         return _bad(pc, insn)
-    d, s, off, following = insn.dst, insn.src, insn.off, pc + 1
+    d, s, off = insn.dst, insn.src, insn.off
     memory, bits = machine.memory, size * 8
     if name == "load_acquire":
 
-        def acquire(regs: Registers) -> int:
+        def acquire(regs: Registers) -> None:
             regs[d] = memory.load((regs[s] + off) & M64, size)
-            return following
 
         return acquire
 
-    def step(regs: Registers) -> int:
+    def step(regs: Registers) -> None:
         address, value = (regs[d] + off) & M64, regs[s] & M64
         if name == "store_release":
             memory.store(address, size, value)
-            return following
+            return
         old = memory.load(address, size)
         if name == "cmpxchg":
             if old == regs[0] & ((1 << bits) - 1):
@@ -289,7 +331,6 @@ def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
             memory.store(address, size, alu.alu(name.removeprefix("fetch_"), old, value, bits))
             if name.startswith("fetch_"):
                 regs[s] = old
-        return following
 
     return step
 
@@ -299,72 +340,105 @@ def _load_immediate(machine: "Machine", program: Program, pc: int, insn: Insn) -
         if insn.code:
             return _unsupported(f"legacy packet load, opcode 0x{insn.code:02x}")
         return _bad(pc, insn)  # second half of LD_IMM64, or nothing
-    ref, d, following = program.refs.get(pc), insn.dst, pc + 2
+    ref, d = program.refs.get(pc), insn.dst
     if ref is not None:
-        return _address(machine, program, pc, insn, ref)
+        return _address(machine, program, insn, ref)
     if insn.src:
         return _unsupported(f"LD_IMM64 with source register {insn.src}")
     high = program.insns[pc + 1].imm if pc + 1 < len(program.insns) else 0
     value = (high & M32) << 32 | (insn.imm & M32)
 
-    def step(regs: Registers) -> int:
+    def step(regs: Registers) -> None:
         regs[d] = value
-        return following
 
     return step
 
 
-def _address(machine: "Machine", program: Program, pc: int, insn: Insn, ref: Ref) -> Step:
-    d, following = insn.dst, pc + 2
+def _address(machine: "Machine", program: Program, insn: Insn, ref: Ref) -> Step:
+    d = insn.dst
 
-    def step(regs: Registers) -> int:
+    def step(regs: Registers) -> None:
         regs[d] = machine.address_of(program, ref)
-        return following
 
     return step
 
 
-def _call(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
-    following = pc + 1
-    if insn.src == isa.PSEUDO_CALL:
-        callee = program.function_at(following + insn.imm)
+# ---- jumps and calls ----------------------------------------------------------------------------
 
-        def call(regs: Registers) -> int:
-            regs[0] = machine.call(program, callee, regs[1:6], pc)
-            regs[1:6] = _NOTHING
-            return following
 
-        return call
+def _call_outside(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
+    """A call of a helper or kfunc, which takes the five arguments and checks them."""
     ref = program.refs.get(pc)
-    if insn.src == isa.PSEUDO_KFUNC_CALL and ref is not None and ref.kind is RefKind.KFUNC:
-        return _outside(machine, pc, machine.kfunc(ref), following)
+    if insn.code != isa.CALL:
+        return _bad(pc, insn)
     if insn.src == isa.HELPER_CALL:
-        return _outside(machine, pc, machine.helper(insn.imm), following)
-    return _bad(pc, insn)
+        function = machine.helper(insn.imm)
+    elif insn.src == isa.PSEUDO_KFUNC_CALL and ref is not None and ref.kind is RefKind.KFUNC:
+        function = machine.kfunc(ref)
+    else:
+        return _bad(pc, insn)
 
-
-_NOTHING = [None] * 5
-
-
-def _outside(
-    machine: "Machine", pc: int, function: Callable[[Registers], int | None], following: int
-) -> Step:
-    """A call of a helper or kfunc: `function` takes the five arguments, checked."""
-
-    def call(regs: Registers) -> int:
+    def call(regs: Registers) -> None:
         machine.pc = pc
         regs[0] = function(regs[1:6])
         regs[1:6] = _NOTHING
-        return following
 
     return call
 
 
-def _unsupported(what: str) -> Step:
-    def step(_regs: Registers) -> int:
-        raise Unsupported(what)
+def _make_leave(machine: "Machine", program: Program, pc: int) -> Leave | None:
+    """Closure for an instruction that ends a block, None for others."""
+    insn = program.insns[pc]
+    target = jump_target(pc, insn)
+    if insn.code == isa.EXIT:
+        return _goto(EXIT)
+    if is_subprogram_call(insn):
+        return _call(machine, program, pc, insn)
+    if target is None:
+        return None
+    if insn.code in (isa.JA, isa.JA32):
+        return _goto(target)
+    if insn.code == isa.MAY_GOTO:  # jumps when 8 Mi rounds are used up: the budget ends before
+        return _goto(pc + 1)
+    name = isa.JUMP_OPS.get(insn.op)
+    return _bad(pc, insn) if name is None else _branch(name, pc, insn)
 
-    return step
+
+def _goto(target: int) -> Leave:
+    def go(_regs: Registers) -> int:
+        return target
+
+    return go
+
+
+def _branch(name: str, pc: int, insn: Insn) -> Leave:
+    bits = 64 if insn.cls is Class.JMP else 32
+    mask, d, s, behind = (1 << bits) - 1, insn.dst, insn.src, pc + 1
+    holds = (alu.COMPARE64 if bits == 64 else alu.COMPARE32)[name]
+    taken, constant = behind + insn.off, insn.imm & mask
+    if insn.uses_register:
+
+        def with_register(regs: Registers) -> int:
+            return taken if holds(regs[d] & mask, regs[s] & mask) else behind
+
+        return with_register
+
+    def with_constant(regs: Registers) -> int:
+        return taken if holds(regs[d] & mask, constant) else behind
+
+    return with_constant
+
+
+def _call(machine: "Machine", program: Program, pc: int, insn: Insn) -> Leave:
+    behind = pc + 1
+    callee = program.function_at(behind + insn.imm)
+
+    def call(regs: Registers) -> int:
+        regs[0] = machine.call(program, callee, regs[1:6], pc)
+        regs[1:6] = _NOTHING
+        return behind
+
+    return call
 
 
 _MAKERS: dict[Class, Callable[["Machine", Program, int, Insn], Step]] = {
@@ -374,6 +448,6 @@ _MAKERS: dict[Class, Callable[["Machine", Program, int, Insn], Step]] = {
     Class.STX: _store,
     Class.ALU: _alu,
     Class.ALU64: _alu,
-    Class.JMP: _jump,
-    Class.JMP32: _jump,
+    Class.JMP: _call_outside,
+    Class.JMP32: _call_outside,
 }
