@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf.mapdef import MapType
-from harness.sim import packets, text
+from harness.sim import packets, resources, text
 from harness.sim.alu import M32, M64, signed
 from harness.sim.maps import ARRAYS, E2BIG, EAGAIN, EINVAL, ENOENT, HASHES, QUEUES, Map
 from harness.sim.signals import Fault, Unsupported
@@ -119,13 +119,18 @@ def _ringbuf_output(machine: "Machine", address: int, data: int, size: int, _fla
 
 
 def _ringbuf_reserve(machine: "Machine", address: int, size: int, flags: int) -> int:
-    if flags or not _ring(machine, address).reserve(size):
+    ring = _ring(machine, address)
+    if flags or not ring.reserve(size):
         return 0
-    return machine.memory.region("ring buffer record", bytearray(size)).address
+    record = machine.memory.region("ring buffer record", bytearray(size))
+    machine.resources.acquire(
+        resources.RINGBUF, record.address, f"of {ring.name}", lambda: machine.memory.release(record)
+    )
+    return record.address
 
 
 def _ringbuf_end(machine: "Machine", sample: int, _flags: int) -> None:
-    machine.memory.release(machine.memory.find(sample, 0, "end of record")[0])
+    machine.resources.release(resources.RINGBUF, sample).drop()
 
 
 def _tail_call(machine: "Machine", context: int, address: int, index: int) -> None:
@@ -190,16 +195,17 @@ def _probe_read(machine: "Machine", target: int, size: int, source: int) -> int:
     return 0
 
 
-def _spin_lock(machine: "Machine", _lock: int) -> int:
-    if machine.held.get("spin lock"):
-        raise Fault("a spin lock is held already")
-    machine.held["spin lock"] = 1
+def _spin_lock(machine: "Machine", lock: int) -> int:
+    held = machine.resources.newest(resources.SPIN_LOCK, resources.RES_SPIN_LOCK)
+    if held is not None:
+        raise Fault(f"a lock is held already: {machine.resources.describe(held)}")
+    machine.memory.find(lock, 4, "lock")
+    machine.resources.acquire(resources.SPIN_LOCK, lock)
     return 0
 
 
-def _spin_unlock(machine: "Machine", _lock: int) -> int:
-    if not machine.held.pop("spin lock", 0):
-        raise Fault("spin lock released without being held")
+def _spin_unlock(machine: "Machine", lock: int) -> int:
+    machine.resources.release(resources.SPIN_LOCK, lock)
     return 0
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The machine: frames, calls, tail calls, companions, and unwinding.
 
-Owns what "the nearest program" means for a throw (kernel/bpf/helpers.c, bpf_throw and
-bpf_stack_walker): a throw leaves every frame down to the nearest one that belongs to a program
-(not a subprogram), whose callback runs in its place. Instructions are harness.sim.engines',
-helpers harness.sim.helpers'.
+Owns what happens between functions: a throw leaves every frame down to the nearest one that
+belongs to a program (not a subprogram; harness.sim.unwind), whose callback runs in its place.
+Instructions are harness.sim.engines', helpers harness.sim.helpers', what frames hold
+harness.sim.resources'.
 """
 
 from collections.abc import Callable
@@ -15,31 +15,27 @@ from harness.bpf.btf import Kind
 from harness.bpf.elf import Object
 from harness.bpf.link import LinkedFunction, Program, Ref, RefKind, link
 from harness.model import Companion
-from harness.sim import helpers, kfuncs
+from harness.sim import helpers, kfuncs, unwind
+from harness.sim.companions import Attached
 from harness.sim.context import Context, tracing
 from harness.sim.engines import Code, Engine, Registers, reference
+from harness.sim.frames import (
+    CALLBACK,
+    EXCEPTION_CALLBACK,
+    PROGRAM,
+    SUBPROGRAM,
+    Frame,
+    check_depth,
+)
 from harness.sim.maps import Map, check, create
 from harness.sim.memory import STACK_BYTES, Memory, Region
+from harness.sim.resources import Resources
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
 from harness.sim.trace import Trace, place, value
 
 DEFAULT_BUDGET = 10_000_000
 MAX_TAIL_CALLS = 33
-# of all programs together: Python's own stack ends soon after
-MAX_LIVE_FRAMES = 128
-_HANDLER = "exception callback"
-_CALLBACK = "callback"
-
-
-@dataclass(slots=True)
-class Frame:
-    """One live function."""
-
-    program: Program
-    function: LinkedFunction
-    # "program", "subprogram", "callback" (of a helper) or "exception callback"
-    kind: str
 
 
 @dataclass(slots=True)
@@ -66,8 +62,8 @@ class Machine:
     tail_calls: int = 0
     # of each bpf_throw() of the run that is going on, or of the last one
     cookies: list[int] = field(default_factory=list)
-    # bpf_rcu_read_lock, bpf_preempt_disable, ...: kind -> how often it is held
-    held: dict[str, int] = field(default_factory=dict)
+    # what the frames hold, and what a throw left behind
+    resources: Resources = field(init=False)
     random: Random = field(default_factory=Random)
     # what executes instructions
     engine: Engine = reference.prepare
@@ -76,11 +72,11 @@ class Machine:
     # address of a function given to a helper -> what it is
     _functions: dict[int, tuple[Program, LinkedFunction]] = field(default_factory=dict)
     _addresses: dict[tuple[str, str], int] = field(default_factory=dict)
-    # (program, function) -> companions on it, in the order of attaching
-    _attached: dict[tuple[str, str], list[Companion]] = field(default_factory=dict)
+    _attached: Attached = field(default_factory=Attached)
 
     def __post_init__(self) -> None:
         self.random.seed(self.seed)
+        self.resources = Resources(self, [], [])
         self.trace.memory, self.trace.machine = self.memory, self
         for definition in self.obj.maps:
             self.maps[definition.name] = create(definition, self.memory)
@@ -94,10 +90,11 @@ class Machine:
     def run(self, name: str, context: Context) -> int:
         """Run a program once: its 64-bit value. Raises Fault, Unsupported."""
         self.context, self.tail_calls = context, 0
-        self.held.clear()
+        self.resources.live.clear()
+        self.resources.leaked.clear()
         self.cookies.clear()
         program = self.program(name)
-        self._attach(program)
+        self._attached.attach(program, self.companions, self.program)
         self.trace.depth = 0
         try:
             result = self._enter(program, program.functions[0], [context.address, *[None] * 4])
@@ -120,18 +117,6 @@ class Machine:
 
     # ---- functions ----------------------------------------------------------------------
 
-    def _attach(self, main: Program) -> None:
-        """A companion goes to one program: main, or the first companion before it that fits."""
-        self._attached.clear()
-        targets = [main]
-        for companion in self.companions:
-            for program in targets:
-                if any(f.name == companion.target for f in program.functions):
-                    key = (program.name, companion.target)
-                    self._attached.setdefault(key, []).append(companion)
-                    break
-            targets.append(self.program(companion.program))
-
     def call(
         self, program: Program, callee: LinkedFunction, args: Registers, pc: int
     ) -> int | None:
@@ -145,16 +130,18 @@ class Machine:
             raise Fault(f"callback {value(address)} is not a function")
         program, function = self._functions[address]
         padded: Registers = [*args, *[None] * (5 - len(args))]
-        result = self._frame(program, function, padded, _CALLBACK)
+        result = self._frame(program, function, padded, CALLBACK)
         if result is None:
             raise Fault(f"callback {function.name} returns nothing")
         return result
 
     def _enter(self, program: Program, function: LinkedFunction, args: Registers) -> int | None:
         """Call a function as its callers do: through what replaces or watches it."""
-        watching = self._attached.get((program.name, function.name), [])
+        watching = self._attached.on(program, function)
+        if self.resources.live and function.linkage == "global" and self.frames:
+            self.resources.check_call(function)
         if not watching and function is not program.functions[0]:
-            return self._frame(program, function, args, "subprogram")
+            return self._frame(program, function, args, SUBPROGRAM)
         replaced = next((c for c in watching if c.kind == "freplace"), None)
         if replaced is not None:
             self.trace.replace(function.name, replaced.program, "freplace")
@@ -166,7 +153,7 @@ class Machine:
         if function is program.functions[0]:
             result: int | None = self._run_program(program, args)
         else:
-            result = self._frame(program, function, args, "subprogram")
+            result = self._frame(program, function, args, SUBPROGRAM)
         for companion in watching:
             if companion.kind == "fexit":
                 self._watch(companion, [*args[: self._arity(function)], result])
@@ -184,7 +171,7 @@ class Machine:
         """Run a program: the boundary where a throw ends."""
         depth, indent = len(self.frames), self.trace.depth
         try:
-            result = self._frame(program, program.functions[0], args, "program")
+            result = self._frame(program, program.functions[0], args, PROGRAM)
         except Throw as thrown:
             self.trace.depth = indent
             result = self._handle(program, thrown.cookie)
@@ -197,7 +184,7 @@ class Machine:
         """The callback in place of the program: R1 is the cookie, nothing else is there."""
         if program.exception_callback is not None:
             function = program.functions[program.exception_callback]
-            return self._frame(program, function, [cookie, *[None] * 4], _HANDLER)
+            return self._frame(program, function, [cookie, *[None] * 4], EXCEPTION_CALLBACK)
         result = cookie if self.profile.default_returns_cookie else 0
         self.trace.default_callback(cookie, result)
         return result
@@ -206,24 +193,25 @@ class Machine:
         self, program: Program, function: LinkedFunction, args: Registers, kind: str
     ) -> int | None:
         """Run one function in a frame of its own; a tail call puts a program in its place."""
-        self.frames.append(Frame(program, function, kind))
-        self._check_depth()
         stack = self.memory.stack("stack of " + function.name)
-        if self.trace.on:
-            shown = args[: self._arity(function)]
-            self.trace.enter(self.frames[-1], shown)
         registers: Registers = [None, *args, *[None] * 4, stack.address + STACK_BYTES]
+        self.frames.append(Frame(program, function, kind, stack, registers))
+        check_depth(self.frames, self.profile)
+        if self.trace.on:
+            self.trace.enter(self.frames[-1], args[: self._arity(function)])
+        target: TailCall | None = None
         try:
             result: int | None = self.code(program).run(function, registers)
+            if self.resources.live:
+                self.resources.check_return(len(self.frames) - 1)
+            self.trace.leave(result)
         except Throw:
+            unwind.leave(self)
             self.trace.vanish(self.frames[-1])
             raise
         except TailCall as tail:
             self.trace.replace(function.name, tail.program.name, "tail call")
-            target: TailCall | None = tail
-        else:
-            target = None
-            self.trace.leave(result)
+            target = tail
         finally:
             self.memory.end_stack(stack)
             self.frames.pop()
@@ -291,43 +279,27 @@ class Machine:
 
     def throw(self, cookie: int) -> None:
         """bpf_throw(): never returns."""
-        for frame in reversed(self.frames):
-            if frame.kind in (_CALLBACK, _HANDLER):
-                raise Fault(f"bpf_throw called from {frame.kind} {frame.function.name}")
-            if frame.kind == "program":
-                break
+        boundary = unwind.boundary(self.frames)
         self.cookies.append(cookie)
         self.trace.throw(cookie)
+        if self.resources.live and not self.profile.releases_at_throw:
+            self.resources.check_throw(boundary)
         raise Throw(cookie)
 
     def tail_call(self, context: int, program_name: str | None) -> None:
         """bpf_tail_call(): returns only when there is no target or the limit is reached."""
         if program_name is None or self.tail_calls >= MAX_TAIL_CALLS:
             return
-        if self.frames[-1].kind in (_CALLBACK, _HANDLER):
+        if self.frames[-1].kind in (CALLBACK, EXCEPTION_CALLBACK):
             raise Fault(f"bpf_tail_call from {self.frames[-1].kind}")
+        self.resources.check_tail_call()
         self.tail_calls += 1
         raise TailCall(self.program(program_name), context)
 
-    def _check_depth(self) -> None:
-        """check_max_stack_depth_subprog(): frames of one call chain of one program.
-
-        Raises Fault for a chain that is too deep, Unsupported for too many frames in all.
-        """
-        count = 0
-        if len(self.frames) > MAX_LIVE_FRAMES:
-            raise Unsupported(f"more than {MAX_LIVE_FRAMES} frames")
-        for frame in reversed(self.frames):
-            count += 1
-            restart = self.profile.frames_restart_at_global and frame.function.linkage == "global"
-            if frame.kind in ("program", _HANDLER) or restart:
-                break
-        if count > self.profile.max_frames:
-            raise Fault(f"the call stack of {count} frames is too deep !")
-
     # ---- words ----------------------------------------------------------------------------
 
-    def _line(self, program: Program, pc: int) -> str:
+    def line(self, program: Program, pc: int) -> str:
+        """File and line of an instruction, "" where the object does not say."""
         found = program.line_at(pc)
         return f"{found.file.rpartition('/')[2]}:{found.number}" if found else ""
 
@@ -335,5 +307,5 @@ class Machine:
         if not 0 <= pc < len(program.insns):
             return what
         function, line = program.function_at(pc), program.line_at(pc)
-        source = f" ({self._line(program, pc)}: {line.text})" if line else ""
+        source = f" ({self.line(program, pc)}: {line.text})" if line else ""
         return f"{what}; instruction {pc} in {function.name}{source}"

@@ -149,7 +149,7 @@ class Resources:
         return found if found is not None and found.depth >= root else None
 
     def release_here(self, kind: Kind, message: str) -> Resource:
-        """Forget the newest one of newest_here(). Raises Fault with `message` when there is none."""
+        """Forget what newest_here() gives. Raises Fault with `message` when there is none."""
         found = self.newest_here(kind)
         if found is None:
             raise Fault(message)

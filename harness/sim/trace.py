@@ -17,7 +17,8 @@ from harness.bpf.isa import registers_read
 
 if TYPE_CHECKING:
     from harness.bpf.link import Program
-    from harness.sim.machine import Frame, Machine
+    from harness.sim.frames import Frame
+    from harness.sim.machine import Machine
     from harness.sim.memory import Memory
 
 WIDTH = 100
@@ -51,7 +52,7 @@ _MARKS = {
     Event.THROW: "! ",
     Event.FAULT: "! ",
     Event.VANISH: "x ",
-    Event.RELEASE: "- ",
+    Event.RELEASE: "~ ",
 }
 # of these the text shows the C line
 _WITH_LINE = frozenset({Event.ENTER, Event.THROW, Event.RELEASE})
@@ -268,6 +269,11 @@ class Trace:
     def throw(self, cookie: int) -> None:
         """bpf_throw() was called."""
         self.add(Event.THROW, f"bpf_throw(cookie={value(cookie)})", cookie=cookie)
+
+    def release(self, function: str, what: str, acquired: Place | None) -> None:
+        """A throw gives back what a frame holds, as `function` would; `acquired`: where it came."""
+        where = f" acquired at {acquired.short}" if acquired is not None else ""
+        self.add(Event.RELEASE, f"releases {what}{where} ({function})", name=function)
 
     def default_callback(self, cookie: int, result: int) -> None:
         """No callback: the kernel's own gives `result`."""

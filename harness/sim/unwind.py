@@ -48,7 +48,7 @@ def leave(machine: "Machine") -> None:
     resources = machine.resources
     depth = len(machine.frames) - 1
     frame = machine.frames[depth]
-    for resource in [r for r in reversed(resources.live) if _holds(machine, frame, depth, r)]:
+    for resource in [r for r in reversed(resources.live) if _holds(frame, depth, r)]:
         resources.live.remove(resource)
         acquired = place(resource.program, resource.pc)
         machine.trace.release(resource.release, resource.name, acquired)
@@ -63,7 +63,7 @@ def leave(machine: "Machine") -> None:
         )
 
 
-def _holds(machine: "Machine", frame: "Frame", depth: int, resource: Resource) -> bool:
+def _holds(frame: "Frame", depth: int, resource: Resource) -> bool:
     if resource.kind.place is Place.SECTION:
         return resource.depth >= depth
     if resource.kind.place is Place.SLOT:
