@@ -49,6 +49,7 @@ ATOMIC_OPS = {
 
 LD_IMM64 = 0x18
 CALL = 0x85
+CALLX = 0x8D
 EXIT = 0x95
 JA = 0x05
 JA32 = 0x06
@@ -121,7 +122,7 @@ def registers_read(insn: Insn) -> tuple[int, ...]:
         return (insn.dst,)
     if insn.cls is Class.STX:
         return _store_reads(insn)
-    return (0,) if insn.code == EXIT else ()
+    return {EXIT: (0,), CALLX: (insn.dst,)}.get(insn.code, ())
 
 
 def _alu_reads(insn: Insn) -> tuple[int, ...]:

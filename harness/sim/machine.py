@@ -50,6 +50,8 @@ class Machine:
     companions: tuple[Companion, ...] = ()
     # of the program that runs: decides what some helpers do
     program_type: str = ""
+    # whether callx (0x8d) is an instruction: for no kernel it is
+    calls_by_register: bool = False
     memory: Memory = field(default_factory=Memory)
     frames: list[Frame] = field(default_factory=list)
     maps: dict[str, Map] = field(default_factory=dict)

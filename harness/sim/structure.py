@@ -11,6 +11,7 @@ from harness.bpf.link import Program
 from harness.sim.signals import Fault
 
 _ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32})
+_NO_TARGET = frozenset({isa.EXIT, isa.CALL, isa.CALLX})
 
 
 def check_structure(program: Program) -> None:
@@ -29,6 +30,6 @@ def check_structure(program: Program) -> None:
 
 def jump_target(pc: int, insn: Insn) -> int | None:
     """Where a jump goes, None for other instructions."""
-    if insn.cls not in (Class.JMP, Class.JMP32) or insn.code in (isa.EXIT, isa.CALL):
+    if insn.cls not in (Class.JMP, Class.JMP32) or insn.code in _NO_TARGET:
         return None
     return pc + 1 + (insn.imm if insn.code == isa.JA32 else insn.off)

@@ -86,9 +86,7 @@ class ReferenceCode:
         except (TypeError, Fault, Unsupported) as error:
             self._explain(error, pc if step is None else ready[pc].pc_of(step), registers)
 
-    def _run_watched(
-        self, function: LinkedFunction, registers: Registers, watch: Watch
-    ) -> None:
+    def _run_watched(self, function: LinkedFunction, registers: Registers, watch: Watch) -> None:
         """The same, with a word to the trace before each instruction."""
         program, pc = self._program, function.start
         try:
@@ -369,6 +367,8 @@ def _address(machine: "Machine", program: Program, insn: Insn, ref: Ref) -> Step
 def _call_outside(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
     """A call of a helper or kfunc, which takes the five arguments and checks them."""
     ref = program.refs.get(pc)
+    if insn.code == isa.CALLX and machine.calls_by_register:
+        return _call_by_register(machine, pc, insn)
     if insn.code != isa.CALL:
         return _bad(pc, insn)
     if insn.src == isa.HELPER_CALL:
@@ -381,6 +381,18 @@ def _call_outside(machine: "Machine", program: Program, pc: int, insn: Insn) -> 
     def call(regs: Registers) -> None:
         machine.pc = pc
         regs[0] = function(regs[1:6])
+        regs[1:6] = _NOTHING
+
+    return call
+
+
+def _call_by_register(machine: "Machine", pc: int, insn: Insn) -> Step:
+    """callx: the helper whose number is in the register. No kernel takes it, bpf_conformance does."""
+    d = insn.dst
+
+    def call(regs: Registers) -> None:
+        machine.pc = pc
+        regs[0] = machine.helper(regs[d] & M32)(regs[1:6])
         regs[1:6] = _NOTHING
 
     return call
