@@ -195,7 +195,7 @@ class Machine:
         self, program: Program, function: LinkedFunction, args: Registers, kind: str
     ) -> int | None:
         """Run one function in a frame of its own; a tail call puts a program in its place."""
-        stack = self.memory.stack("stack of " + function.name)
+        stack = self.memory.stack("stack of " + function.name, self.budget)
         registers: Registers = [None, *args, *[None] * 4, stack.address + STACK_BYTES]
         self.frames.append(Frame(program, function, kind, stack, registers))
         check_depth(self.frames, self.profile)

@@ -13,6 +13,8 @@ from harness.sim.signals import Fault, Unsupported
 TAG = 0xFE
 STACK_BYTES = 512
 _BASE = TAG << 24
+# region numbers with this bit are stacks
+_STACKS = 1 << 23
 _OFFSET = 0xFFFF_FFFF
 
 LoadHook = Callable[[int, int], int]
@@ -54,11 +56,15 @@ class Memory:
 
     def region(self, name: str, data: bytearray) -> Region:
         """Make a region that holds `data` (not copied)."""
-        key = _BASE | self._next
-        self._next += 1
+        while (key := _BASE | self._next) in self.regions:
+            self._count()  # all numbers were in use once
+        self._count()
         made = Region(name, key << 32, data)
         self.regions[key] = made
         return made
+
+    def _count(self) -> None:
+        self._next = (self._next + 1) % _STACKS
 
     def unwritten(self, name: str, size_bytes: int) -> Region:
         """Make a region whose bytes may not be read before they are written."""
@@ -66,15 +72,21 @@ class Memory:
         made.shadow = bytearray(size_bytes)
         return made
 
-    def stack(self, name: str) -> Region:
-        """Make the stack of one frame. Its address is new, its bytes may come from an old one."""
-        if not self._free_stacks:
-            return self.unwritten(name, STACK_BYTES)
-        made = self._free_stacks.pop()
-        made.name, made.shadow = name, bytearray(STACK_BYTES)
-        key = _BASE | self._next
-        self._next += 1
-        made.address = key << 32
+    def stack(self, name: str, number: int) -> Region:
+        """Make the stack of one frame; its bytes may come from an old one.
+
+        `number` makes the address: with what is left of the budget it is another one for each
+        frame (of the last 8 million instructions), and costs nothing where nobody sees it.
+        """
+        key = _BASE | _STACKS | number % _STACKS
+        while key in self.regions:
+            key = _BASE | _STACKS | (key + 1) % _STACKS
+        if self._free_stacks:
+            made = self._free_stacks.pop()
+            made.name, made.address, made.shadow = name, key << 32, bytearray(STACK_BYTES)
+        else:
+            made = Region(name, key << 32, bytearray(STACK_BYTES))
+            made.shadow = bytearray(STACK_BYTES)
         self.regions[key] = made
         return made
 
