@@ -99,6 +99,13 @@ class Memory:
         """End a region's life: later accesses fault."""
         del self.regions[region.key]
 
+    def rewind(self) -> None:
+        """Give numbers out again that nothing has any more: called between runs, never inside.
+
+        Without it a machine that runs millions of packets would come to the end of its numbers.
+        """
+        self._next = (next(reversed(self.regions), _BASE) & ~_BASE) + 1
+
     def find(self, address: int, size: int, what: str) -> tuple[Region, int]:
         """Region and offset of `size` bytes at `address`. Raises Fault when not all are in it."""
         region = self.regions.get(address >> 32)
