@@ -10,6 +10,7 @@ harness.sim.resources'.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from harness.bpf.btf import Kind
 from harness.bpf.elf import Object
@@ -74,7 +75,9 @@ class Machine:
     # address of a function given to a helper -> what it is
     _functions: dict[int, tuple[Program, LinkedFunction]] = field(default_factory=dict)
     _addresses: dict[tuple[str, str], int] = field(default_factory=dict)
-    _attached: Attached = field(default_factory=Attached)
+    attached: Attached = field(default_factory=Attached)
+    # what an engine shares between the programs of this machine
+    shared: Any = None
 
     def __post_init__(self) -> None:
         self.random.seed(self.seed)
@@ -96,7 +99,7 @@ class Machine:
         self.resources.leaked.clear()
         self.cookies.clear()
         program = self.program(name)
-        self._attached.attach(program, self.companions, self.program)
+        self.attached.attach(program, self.companions, self.program)
         self.trace.depth = 0
         try:
             result = self._enter(program, program.functions[0], [context.address, *[None] * 4])
@@ -139,7 +142,7 @@ class Machine:
 
     def _enter(self, program: Program, function: LinkedFunction, args: Registers) -> int | None:
         """Call a function as its callers do: through what replaces or watches it."""
-        watching = self._attached.on(program, function)
+        watching = self.attached.on(program, function)
         if self.resources.live and function.linkage == "global" and self.frames:
             self.resources.check_call(function)
         if not watching and function is not program.functions[0]:
@@ -221,6 +224,10 @@ class Machine:
             result = self._run_program(target.program, [target.context, *[None] * 4])
             self.trace.leave(result)
         return result
+
+    def replaced(self, tail: TailCall) -> int:
+        """Run the target of a tail call in place of a frame that an engine ended."""
+        return self._run_program(tail.program, [tail.context, *[None] * 4])
 
     def code(self, program: Program) -> Code:
         """A program as the engine executes it. Raises Fault for code that leaves a function."""

@@ -14,7 +14,7 @@ TAG = 0xFE
 STACK_BYTES = 512
 _BASE = TAG << 24
 # region numbers with this bit are stacks
-_STACKS = 1 << 23
+STACKS = 1 << 23
 _OFFSET = 0xFFFF_FFFF
 
 LoadHook = Callable[[int, int], int]
@@ -64,7 +64,7 @@ class Memory:
         return made
 
     def _count(self) -> None:
-        self._next = (self._next + 1) % _STACKS
+        self._next = (self._next + 1) % STACKS
 
     def unwritten(self, name: str, size_bytes: int) -> Region:
         """Make a region whose bytes may not be read before they are written."""
@@ -78,9 +78,9 @@ class Memory:
         `number` makes the address: with what is left of the budget it is another one for each
         frame (of the last 8 million instructions), and costs nothing where nobody sees it.
         """
-        key = _BASE | _STACKS | number % _STACKS
+        key = _BASE | STACKS | number % STACKS
         while key in self.regions:
-            key = _BASE | _STACKS | (key + 1) % _STACKS
+            key = _BASE | STACKS | (key + 1) % STACKS
         if self._free_stacks:
             made = self._free_stacks.pop()
             made.name, made.address, made.shadow = name, key << 32, bytearray(STACK_BYTES)
