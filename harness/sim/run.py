@@ -18,7 +18,6 @@ from harness.hooks import Action
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.sim import context, maps, semantics
 from harness.sim.machine import DEFAULT_BUDGET, Machine
-from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import Trace
 
@@ -38,32 +37,26 @@ def run_case(
     """Run all repetitions of a case.
 
     `trace` is False, True or "events", "full" (every instruction), or a Trace to put the events
-    into. Verdicts: `ran`; `rejected`
-    with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
+    into. Verdicts: `ran`; `rejected` with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
     not modelled or over a limit of the simulator. What libbpf refuses while it links is `rejected`
     too, in libbpf's words. Raises ObjectError for a broken object or an unknown program,
     UsageError for an unknown profile.
     """
     started, chosen, obj = time.monotonic(), semantics.profile(profile), load(case.object)
-    for name in (case.program, *(c.program for c in case.companions)):
-        obj.program(name)
     log = trace
     if not isinstance(log, Trace):
         log = Trace(on=bool(trace), instructions=trace == "full")
-    machine = Machine(obj, chosen, log, budget, companions=case.companions)
-    machine.program_type = _type_of(case)
+    machine = machine_for(case, profile, log, budget)
     provenance = Provenance(source="simulator", kernel=chosen.name)
     try:
-        _check_allowed(machine, case, chosen)
+        check_allowed(machine, case)
         retvals, wire, frame = _run_all(machine, case)
-        content = maps.dump(
-            machine.maps, machine.sections, lambda name, data: decode_globals(obj, name, data)
-        )
+        content = map_content(machine)
     except Unsupported as error:
         verdict, message = Verdict.UNSUPPORTED, f"unsupported: {error}"
     except Fault as error:
         verdict, message = Verdict.REJECTED, f"simulator fault: {error}"
-    except (_NotAllowed, ObjectError) as error:
+    except (NotAllowed, ObjectError) as error:
         verdict = Verdict.REJECTED
         message = str(error.args[0]).removeprefix(f"{obj.path}: ")
     else:
@@ -87,7 +80,24 @@ def run_case(
     )
 
 
-class _NotAllowed(Exception):  # noqa: N818
+def machine_for(case: Case, profile: str, log: Trace, budget: int) -> Machine:
+    """A machine with the object of a case loaded. Raises as `run_case`."""
+    obj = load(case.object)
+    for name in (case.program, *(c.program for c in case.companions)):
+        obj.program(name)
+    machine = Machine(obj, semantics.profile(profile), log, budget, companions=case.companions)
+    machine.program_type = _type_of(case)
+    return machine
+
+
+def map_content(machine: Machine) -> dict[str, dict[str, str]]:
+    """Maps and globals as an Observation holds them."""
+    return maps.dump(
+        machine.maps, machine.sections, lambda name, data: decode_globals(machine.obj, name, data)
+    )
+
+
+class NotAllowed(Exception):  # noqa: N818
     """The profile's kernel does not let this program type throw."""
 
 
@@ -114,10 +124,11 @@ def _throws(program: Program) -> bool:
     return any(r.kind is RefKind.KFUNC and r.name == "bpf_throw" for r in program.refs.values())
 
 
-def _check_allowed(machine: Machine, case: Case, chosen: Profile) -> None:
+def check_allowed(machine: Machine, case: Case) -> None:
+    """What is refused without a verifier. Raises NotAllowed, Unsupported, ObjectError, Fault."""
     programs = [machine.program(n) for n in (case.program, *(c.program for c in case.companions))]
-    if machine.program_type not in chosen.throw_types and _throws(programs[0]):
-        raise _NotAllowed("calling kernel function bpf_throw is not allowed")
+    if machine.program_type not in machine.profile.throw_types and _throws(programs[0]):
+        raise NotAllowed("calling kernel function bpf_throw is not allowed")
     if case.hook == _LOAD:
         raise Unsupported("whether a program loads: there is no verifier here")
     for program in programs:
