@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Kernel functions that programs call by name: bpf_throw and its neighbours.
 
-Owns their results (kernel/bpf/helpers.c, kernel/bpf/bpf_iter.c). A name that is not in the table
-is unsupported when a call of it is reached.
+Owns the table of their names, and those that throw, lock or mark sections (kernel/bpf/helpers.c,
+kernel/bpf/rqspinlock.c). Iterators are harness.sim.iterators', objects harness.sim.graph's. A name
+that is not in the table is unsupported when a call of it is reached.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harness.sim import resources
-from harness.sim.alu import M64, signed
-from harness.sim.maps import E2BIG, EINVAL
-from harness.sim.semantics import Profile
+from harness.sim import graph, iterators, resources
+from harness.sim.alu import M64
+from harness.sim.semantics import PROFILES, Profile
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import value
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
 
-_MAX_LOOPS = 8 << 20
+_EDEADLK = -35 & M64
 
 
 def _throw(machine: "Machine", cookie: int) -> None:
@@ -60,49 +60,32 @@ def _irq_restore(machine: "Machine", flags: int) -> None:
     machine.resources.release_here(resources.IRQ, "expected an initialized irq flag as arg#0")
 
 
-def _iterator_new(machine: "Machine", iterator: int, name: str) -> None:
-    """Note a new iterator; it counts as one until it is destroyed, also after an error."""
-    if machine.resources.find(resources.ITERATOR, iterator) is not None:
-        raise Fault(f"expected uninitialized iter_{name} as arg #0")
-    machine.resources.acquire(resources.ITERATOR, iterator, name)
+def _res_lock(machine: "Machine", lock: int, *flags: int) -> int:
+    """One CPU: nobody else ever has it, so only taking it twice can go wrong."""
+    if machine.resources.find(resources.RES_SPIN_LOCK, lock) is not None:
+        return _EDEADLK
+    _lock_free(machine, resources.SPIN_LOCK)
+    machine.memory.find(lock, 4, "lock")
+    for address in flags:
+        machine.memory.write(address, bytes(8))
+    machine.resources.acquire(resources.RES_SPIN_LOCK, lock)
+    return 0
 
 
-def _iterator(machine: "Machine", iterator: int, name: str) -> None:
-    """The iterator must have been made, and be of this kind."""
-    found = machine.resources.find(resources.ITERATOR, iterator)
-    if found is None or found.what != name:
-        raise Fault(f"expected an initialized iter_{name} as arg #0")
+def _res_unlock(machine: "Machine", lock: int, *_flags: int) -> None:
+    newest = machine.resources.newest_here(resources.RES_SPIN_LOCK)
+    if newest is not None and newest.address != lock:
+        raise Fault(
+            "bpf_res_spin_unlock cannot be out of order: "
+            f"{machine.resources.describe(newest)} is newer"
+        )
+    machine.resources.release(resources.RES_SPIN_LOCK, lock)
 
 
-def _iter_num_new(machine: "Machine", iterator: int, start: int, end: int) -> int:
-    first, last = signed(start, 32), signed(end, 32)
-    problem = EINVAL if first > last else E2BIG if last - first > _MAX_LOOPS else 0
-    state = (0, 0) if problem else (first - 1, last)
-    _iterator_new(machine, iterator, "num")
-    machine.memory.write(iterator, b"".join(_s32(number) for number in state))
-    return problem & M64
-
-
-def _iter_num_next(machine: "Machine", iterator: int) -> int:
-    _iterator(machine, iterator, "num")
-    state = machine.memory.read(iterator, 8)
-    current, end = (int.from_bytes(part, "little", signed=True) for part in (state[:4], state[4:]))
-    following = signed(current + 1, 32)  # wraps, so that INT_MIN can be the first value
-    if following >= end:
-        machine.memory.write(iterator, bytes(8))
-        return 0
-    machine.memory.write(iterator, _s32(following))
-    return iterator
-
-
-def _iter_num_destroy(machine: "Machine", iterator: int) -> None:
-    _iterator(machine, iterator, "num")
-    machine.resources.release(resources.ITERATOR, iterator)
-    machine.memory.write(iterator, bytes(8))
-
-
-def _s32(number: int) -> bytes:
-    return (number & 0xFFFF_FFFF).to_bytes(4, "little")
+def _lock_free(machine: "Machine", kind: resources.Kind) -> None:
+    held = machine.resources.newest(kind)
+    if held is not None:
+        raise Fault(f"a lock is held already: {machine.resources.describe(held)}")
 
 
 # name -> (arguments, function)
@@ -114,11 +97,16 @@ _KFUNCS: dict[str, tuple[int, Callable[..., int | None]]] = {
     "bpf_preempt_enable": (0, _preempt_enable),
     "bpf_local_irq_save": (1, _irq_save),
     "bpf_local_irq_restore": (1, _irq_restore),
-    "bpf_iter_num_new": (3, _iter_num_new),
-    "bpf_iter_num_next": (1, _iter_num_next),
-    "bpf_iter_num_destroy": (1, _iter_num_destroy),
+    "bpf_res_spin_lock": (1, _res_lock),
+    "bpf_res_spin_unlock": (1, _res_unlock),
+    "bpf_res_spin_lock_irqsave": (2, _res_lock),
+    "bpf_res_spin_unlock_irqrestore": (2, _res_unlock),
+    **iterators.KFUNCS,
+    **graph.KFUNCS,
 }
-_LATE = frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"})
+# since 6.19 some have a second name, without the arguments that only the verifier fills in
+_KFUNCS |= {name.removesuffix("_impl"): entry for name, entry in _KFUNCS.items()}
+_LATE = frozenset[str]().union(*(profile.extra_kfuncs for profile in PROFILES.values()))
 
 
 def exists(name: str, profile: Profile) -> bool:

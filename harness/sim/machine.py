@@ -30,6 +30,7 @@ from harness.sim.frames import (
 )
 from harness.sim.maps import Map, check, create
 from harness.sim.memory import STACK_BYTES, Memory, Region
+from harness.sim.objects import Objects
 from harness.sim.resources import Resources
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
@@ -67,6 +68,10 @@ class Machine:
     cookies: list[int] = field(default_factory=list)
     # what the frames hold, and what a throw left behind
     resources: Resources = field(init=False)
+    # what bpf_obj_new() made
+    objects: Objects = field(init=False)
+    # what bpf_iter_bits iterators go through, by address of the iterator
+    bits: dict[int, int] = field(default_factory=dict)
     random: Random = field(default_factory=Random)
     # what executes instructions
     engine: Engine = reference.prepare
@@ -81,7 +86,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.random.seed(self.seed)
-        self.resources = Resources(self, [], [])
+        self.resources, self.objects = Resources(self, [], []), Objects(self)
         self.trace.memory, self.trace.machine = self.memory, self
         for definition in self.obj.maps:
             self.maps[definition.name] = create(definition, self.memory)
@@ -96,7 +101,6 @@ class Machine:
         """Run a program once: its 64-bit value. Raises Fault, Unsupported."""
         self.context, self.tail_calls = context, 0
         self.resources.live.clear()
-        self.resources.leaked.clear()
         self.cookies.clear()
         program = self.program(name)
         self.attached.attach(program, self.companions, self.program)

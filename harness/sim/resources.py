@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.sim.machine import Machine
 
 # of one machine at a time
-MAX_HELD = 100_000
+MAX_HELD = 10_000
 
 
 class Place(Enum):
@@ -103,7 +103,7 @@ class Resources:
 
     machine: "Machine"
     live: list[Resource]
-    # of this run: what a throw that the profile's verifier accepts left behind, in words
+    # what throws that the profile's verifier accepts left behind, in words
     leaked: list[str]
 
     def acquire(
@@ -208,13 +208,11 @@ class Resources:
         check_reference_leak() returns early in a subprogram: its caller still runs.
         """
         depth = len(self.machine.frames) - 1
-        in_main = self.machine.frames[-1].kind == PROGRAM
-        found = next(
-            (r for r in reversed(self.live) if r.depth >= depth and (in_main or r.kind in LOCKS)),
-            None,
-        )
-        if found is not None:
-            raise Fault(f"tail_call would lead to reference leak: {self.describe(found)}")
+        root = self._root(depth)
+        for resource in reversed(self.live):
+            section = resource.kind.place is Place.SECTION
+            if resource.depth >= (root if section else depth) and (section or depth == root):
+                raise Fault(f"tail_call would lead to reference leak: {self.describe(resource)}")
 
     def check_throw(self, boundary: int) -> None:
         """bpf_throw() that leaves the frames from number `boundary` on.

@@ -23,6 +23,8 @@ from harness.sim.trace import Trace
 
 _U32 = 0xFFFF_FFFF
 _GONE = frozenset({Action.DROP, Action.ABORTED})
+# BPF_CORE_FIELD_BYTE_OFFSET, BPF_CORE_TYPE_ID_LOCAL: as compiled is right for our own types
+_CORE_AS_COMPILED = frozenset({0, 6})
 # the hook on which a program is loaded and nothing runs
 _LOAD = "load"
 
@@ -66,6 +68,7 @@ def run_case(
             data_out=frame,
             maps=content,
             wire=wire,
+            leaks=tuple(machine.resources.leaked),
             trace=log.text(),
             duration_s=time.monotonic() - started,
             provenance=provenance,
@@ -132,7 +135,7 @@ def check_allowed(machine: Machine, case: Case) -> None:
     if case.hook == _LOAD:
         raise Unsupported("whether a program loads: there is no verifier here")
     for program in programs:
-        kinds = {r.kind for r in program.core.values()} - {0}
+        kinds = {r.kind for r in program.core.values()} - _CORE_AS_COMPILED
         if kinds:
             raise Unsupported(f"CO-RE relocation of kind {min(kinds)} in program {program.name}")
 

@@ -30,7 +30,7 @@ class Profile:
     frames_restart_at_global: bool
     # program types that may call bpf_throw
     throw_types: frozenset[str]
-    # kernel functions that exist besides those of 6.12
+    # kernel functions that not every profile has
     extra_kfuncs: frozenset[str] = frozenset()
     # a throw in a static function is accepted with RCU, preemption or IRQ sections open, and
     # leaks them: Linux kernel commit 6c2128505f61 closed it
@@ -55,12 +55,23 @@ _RES_LOCK = frozenset({
     "bpf_res_spin_lock", "bpf_res_spin_unlock",
     "bpf_res_spin_lock_irqsave", "bpf_res_spin_unlock_irqrestore",
 })  # fmt: skip
+_SINCE_6_11 = frozenset({
+    "bpf_preempt_disable", "bpf_preempt_enable",
+    "bpf_iter_bits_new", "bpf_iter_bits_next", "bpf_iter_bits_destroy",
+    "bpf_percpu_obj_new_impl", "bpf_percpu_obj_drop_impl",  # 6.7, which series-v1 is before
+})  # fmt: skip
+# besides those with "_impl" behind it
+_SHORT_NAMES = frozenset({
+    "bpf_obj_new", "bpf_obj_drop", "bpf_percpu_obj_new", "bpf_percpu_obj_drop",
+    "bpf_refcount_acquire", "bpf_list_push_front", "bpf_list_push_back", "bpf_rbtree_add",
+})  # fmt: skip
 _V6_12 = Profile(
     "6.12",
     default_returns_cookie=True,
     max_frames=8,
     frames_restart_at_global=False,
     throw_types=_SINCE_6_7,
+    extra_kfuncs=_SINCE_6_11,
     static_throw_leaks=True,
     global_throw_leaks=True,
     calls_global_unpreempted=False,
@@ -69,7 +80,7 @@ _V6_18 = replace(
     _V6_12,
     name="6.18",
     throw_types=_SINCE_6_7 | {"sock_ops"},
-    extra_kfuncs=_IRQ | _RES_LOCK,
+    extra_kfuncs=_SINCE_6_11 | _IRQ | _RES_LOCK | {"bpf_list_front", "bpf_list_back"},
     calls_global_unpreempted=True,
     csum_diff_folds=True,
     cgroup_skb_sees_data=True,
@@ -80,6 +91,7 @@ _V7_3 = replace(
     max_frames=16,
     frames_restart_at_global=True,
     throw_types=_SINCE_6_7 | {"sock_ops", "raw_tp"},
+    extra_kfuncs=_V6_18.extra_kfuncs | _SHORT_NAMES,
     static_throw_leaks=False,
     global_throw_leaks=False,
     rcu_nests=True,
