@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The native engine: a linked program as machine code, by llvmlite (`pip install bpfthrow[jit]`).
+
+Owns compiling, what it costs, and the way in. All checks, the budget and the words of every fault
+are those of the reference interpreter; what is not worth machine code goes through Python, one
+instruction or one call at a time. Declined as a whole: a run that is traced, the profile `cleanup`
+where it looks into registers, a host that is not little endian.
+"""
+
+import ctypes
+import sys
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.bpf.link import LinkedFunction, Program, RefKind
+from harness.sim.alu import M32, M64, signed
+from harness.sim.engines import Declined, Registers
+from harness.sim.engines import native_layout as at
+from harness.sim.engines.native_bridge import Bridge
+from harness.sim.engines.native_emit import PARAMETERS, Function, Unit
+from harness.sim.engines.native_facts import Facts, analyse
+from harness.sim.engines.native_text import Text, prelude
+from harness.sim.frames import CALLBACK, EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame, check_depth
+from harness.sim.signals import Fault, Throw, Unsupported
+from harness.sim.structure import check_structure
+
+if TYPE_CHECKING:
+    from harness.sim.machine import Machine
+
+try:
+    import llvmlite.binding as llvm
+except ImportError:
+    llvm = None
+
+DEFAULT_LEVEL = 1
+_MAX_MODULES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """Machine code of one text of IR."""
+
+    # keeps the code in memory
+    engine: Any
+    # seconds that LLVM took
+    compile_s: float
+
+    def function(self, name: str, *arguments: Any) -> Any:
+        """A function by its name, as ctypes calls it; its result is an int64."""
+        address = self.engine.get_function_address(name)
+        return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(address)
+
+
+_modules: OrderedDict[tuple[int, str], Module] = OrderedDict()
+
+
+def compile_text(text: str, level: int) -> Module:
+    """Machine code of a module; the last 64 are kept, as most machines run the same objects."""
+    key = (level, text)
+    if key not in _modules:
+        _modules[key] = _compile(text, level)
+        if len(_modules) > _MAX_MODULES:
+            _modules.popitem(last=False)
+    _modules.move_to_end(key)
+    return _modules[key]
+
+
+def _compile(text: str, level: int) -> Module:
+    started = time.perf_counter()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(text)
+    target = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), opt=level, codemodel="jitdefault"
+    )
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
+    passes = llvm.create_pass_builder(target, options)
+    passes.getModulePassManager().run(module, passes)
+    engine = llvm.create_mcjit_compiler(module, target)
+    engine.finalize_object()
+    return Module(engine, time.perf_counter() - started)
+
+
+class NativeCode:
+    """A program as machine code, for one machine."""
+
+    engine = "native"
+
+    def __init__(self, machine: "Machine", program: Program, bridge: Bridge, level: int) -> None:
+        started = time.perf_counter()
+        self._machine = machine
+        self._program = program
+        self._bridge = bridge
+        self._level = level
+        self.number = len(bridge.programs)
+        bridge.programs.append(program)
+        self.facts = analyse(program)
+        # functions that companions sit on -> the code, made for them
+        self._made: dict[frozenset[int], dict[int, Any]] = {}
+        self._keep: list[Module] = []
+        self._entries()
+        self.compile_s = time.perf_counter() - started
+
+    def run(self, function: LinkedFunction, registers: Registers) -> int | None:
+        """Execute a function: R0, or None. See harness.sim.engines.Code."""
+        machine, bridge = self._machine, self._bridge
+        if machine.trace.on:
+            raise Declined("the run is traced")
+        enter = self._entries()[function.start]
+        cells, live = bridge.cells, len(machine.frames)
+        outer = bridge.entered, cells[at.FLOOR // 8], cells[at.DEPTH // 8], bridge.throws
+        lent = self._prepare(registers, live)
+        try:
+            status = enter(bridge.address)
+            machine.budget = signed(cells[at.BUDGET // 8])
+            if status > at.EMPTY:
+                raise self._ended(status)
+            return None if status else cells[at.VALUE // 8]
+        finally:
+            bridge.own_stack(live)
+            bridge.entered, cells[at.FLOOR // 8], cells[at.DEPTH // 8], bridge.throws = outer
+            del lent
+
+    def _prepare(self, registers: Registers, live: int) -> Any:
+        """Put the arguments of a run where native code finds them."""
+        machine, bridge = self._machine, self._bridge
+        cells, first = bridge.cells, at.REGISTERS // 8
+        for index, frame in enumerate(machine.frames, 1):
+            cells[(at.RECORDS + index * at.RECORD_BYTES) // 8] = frame.stack.address
+        full = 0
+        for index in range(1, 6):
+            value = registers[index]
+            cells[first + index] = 0 if value is None else value & M64
+            full |= (value is not None) << (index - 1)
+        cells[at.FULL // 8] = full
+        cells[at.FRAME // 8] = machine.frames[-1].stack.address
+        cells[at.FLOOR // 8] = bridge.entered = live
+        cells[at.DEPTH // 8] = live << at.LIVE_SHIFT | self._chain()
+        bridge.may_throw()
+        bridge.refresh()
+        return bridge.lend_stack(live, machine.frames[-1].stack)
+
+    def _chain(self) -> int:
+        """Frames that check_depth() counts."""
+        count = 0
+        for frame in reversed(self._machine.frames):
+            count += 1
+            restart = frame.function.linkage == "global"
+            if frame.kind in (PROGRAM, EXCEPTION_CALLBACK) or (
+                restart and self._machine.profile.frames_restart_at_global
+            ):
+                break
+        return count
+
+    # ---- what went wrong ------------------------------------------------------------------
+
+    def _ended(self, status: int) -> BaseException:
+        """What to raise for a status that is neither OK nor EMPTY."""
+        machine, bridge = self._machine, self._bridge
+        error, bridge.error = bridge.error, None
+        if error is not None:
+            return error
+        site = bridge.cells[at.EXIT_PC // 8]
+        program, pc = bridge.programs[site >> 32], site & M32
+        if status == at.THROWN:
+            cookie = bridge.cells[at.VALUE // 8]
+            machine.pc = pc
+            machine.cookies.append(cookie)
+            return Throw(cookie)
+        why = bridge.cells[at.EXIT_KIND // 8]
+        return machine.locate(self._fault(program, pc, why & 0xFF, why >> 8), program, pc)
+
+    def _fault(self, program: Program, pc: int, kind: int, about: int) -> Fault | Unsupported:
+        """The reference interpreter's error for an exit that native code only numbered."""
+        try:
+            if kind == at.NO_BUDGET:
+                self._machine.spend(0)
+            elif kind == at.TOO_DEEP:
+                self._check_depth(program, pc, about)
+        except (Fault, Unsupported) as error:
+            return error
+        if kind == at.NOT_INITIALISED:
+            return Fault(f"R{about} is not initialised")
+        name = program.function_at(pc).name
+        return Fault(f"last insn is not an exit or jmp; function {name}")
+
+    def _check_depth(self, program: Program, pc: int, depth: int) -> None:
+        """Let check_depth() say its words about a call of native code that it would refuse."""
+        callee = program.function_at(pc + 1 + program.insns[pc].imm)
+        machine = self._machine
+        stack = machine.memory.stack("stack of " + callee.name, machine.budget)
+        local = replace(callee, linkage="static")
+        chain, live = depth & at.CHAIN_MASK, depth >> at.LIVE_SHIFT
+        kinds = [PROGRAM] * (live - chain + 1) + [SUBPROGRAM] * (chain - 1)
+        check_depth([Frame(program, local, kind, stack, []) for kind in kinds], machine.profile)
+
+    # ---- making it ------------------------------------------------------------------------
+
+    def _entries(self) -> dict[int, Any]:
+        """First instruction of a function -> its code."""
+        attached = self._machine.attached
+        watched = frozenset(
+            f.index for f in self.facts if attached.on(self._program, f.function)
+        )
+        if watched not in self._made:
+            module = compile_text(self._text(watched), self._level)
+            self._keep.append(module)
+            self._made[watched] = {
+                facts.function.start: module.function(f"enter{facts.index}", ctypes.c_void_p)
+                for facts in self.facts
+            }
+        return self._made[watched]
+
+    def _text(self, watched: frozenset[int]) -> str:
+        unit = Unit(
+            number=self.number,
+            by_start={facts.function.start: facts for facts in self.facts},
+            watched=watched | {0},
+            constants=self._constants(),
+            max_frames=self._machine.profile.max_frames,
+            restarts_at_global=self._machine.profile.frames_restart_at_global,
+        )
+        parts = [Function(unit, facts).written() for facts in self.facts]
+        body = "\n\n".join(parts + [_entry(facts) for facts in self.facts])
+        return prelude(body) + body
+
+    def _constants(self) -> dict[int, int]:
+        """What LD_IMM64 loads where that is known before it runs."""
+        made, insns = {}, self._program.insns
+        for facts in self.facts:
+            for block in facts.blocks.values():
+                for pc in block.pcs:
+                    ref = self._program.refs.get(pc)
+                    if ref is not None and ref.kind in (RefKind.MAP, RefKind.GLOBAL):
+                        made[pc] = self._machine.address_of(self._program, ref)
+                    elif pc + 1 < len(insns):
+                        made[pc] = (insns[pc + 1].imm & M32) << 32 | insns[pc].imm & M32
+        return made
+
+
+def _entry(facts: Facts) -> str:
+    """The way from Python into one function."""
+    text = Text()
+    registers = [text.read(at.REGISTERS + 8 * register) for register in range(1, 6)]
+    cells = (at.FULL, at.FRAME, at.DEPTH, at.BUDGET)
+    given = ", ".join(f"i64 {value}" for value in (*registers, *map(text.read, cells)))
+    made = text.op(f"call fastcc %r @f{facts.index}(ptr %st, {given}) noinline")
+    value, budget, status = (text.op(f"extractvalue %r {made}, {i}") for i in range(3))
+    threw = text.op(f"icmp eq i64 {status}, {at.THROWN}")
+    kept = text.op(f"select i1 {threw}, i64 {text.read(at.VALUE)}, i64 {value}")
+    text.write(at.VALUE, kept)
+    text.write(at.BUDGET, budget)
+    text.add(f"ret i64 {status}")
+    return "\n".join([f"define i64 @enter{facts.index}(ptr %st) {{", *text.lines, "}"])
+
+
+def prepare(machine: "Machine", program: Program, level: int = DEFAULT_LEVEL) -> NativeCode:
+    """The engine. Raises Declined (see the module's words), Fault for code that leaves a function."""
+    check_structure(program)
+    reason = declines(machine, program)
+    if reason:
+        raise Declined(reason)
+    if machine.shared is None:
+        machine.shared = Bridge(machine)
+    return NativeCode(machine, program, machine.shared, level)
+
+
+def declines(machine: "Machine", program: Program) -> str:
+    """Why native code does not do a program, "" where it does."""
+    if llvm is None:
+        return "llvmlite is not installed: pip install 'bpfthrow[jit]'"
+    if sys.byteorder != "little":
+        return "the host is not little endian"
+    if machine.trace.on:
+        return "the run is traced"
+    throws = any(ref.name == "bpf_throw" for ref in program.refs.values())
+    if throws and machine.profile.releases_at_throw:
+        return f"profile {machine.profile.name} looks for what to release in registers"
+    return ""
