@@ -7,6 +7,7 @@ were written. What a region stands for is its creator's business.
 """
 
 from collections.abc import Callable
+from struct import Struct
 
 from harness.sim.signals import Fault, Unsupported
 
@@ -17,6 +18,13 @@ _BASE = TAG << 24
 STACKS = 1 << 23
 _OFFSET = 0xFFFF_FFFF
 
+FORMATS = {1: Struct("<B"), 2: Struct("<H"), 4: Struct("<I"), 8: Struct("<Q")}
+# bytes of a shadow, as a number of that size
+WRITTEN = {size: int.from_bytes(b"\1" * size, "little") for size in FORMATS}
+
+# of one size: address in, value out; address and value in
+Loader = Callable[[int], int]
+Storer = Callable[[int, int], None]
 LoadHook = Callable[[int, int], int]
 StoreHook = Callable[[int, int, int], None]
 
@@ -46,6 +54,10 @@ class Region:
         return self.address >> 32
 
 
+# no access is in it
+NOWHERE = Region("nothing", 0, bytearray())
+
+
 class Memory:
     """All regions of one machine."""
 
@@ -53,6 +65,8 @@ class Memory:
         self.regions: dict[int, Region] = {}
         self._next = 1
         self._free_stacks: list[Region] = []
+        self._loaders = {size: self.loader(size) for size in FORMATS}
+        self._storers = {size: self.storer(size) for size in FORMATS}
 
     def region(self, name: str, data: bytearray) -> Region:
         """Make a region that holds `data` (not copied)."""
@@ -84,6 +98,7 @@ class Memory:
         if self._free_stacks:
             made = self._free_stacks.pop()
             made.name, made.address, made.shadow = name, key << 32, bytearray(STACK_BYTES)
+            made.high = STACK_BYTES
         else:
             made = Region(name, key << 32, bytearray(STACK_BYTES))
             made.shadow = bytearray(STACK_BYTES)
@@ -93,11 +108,13 @@ class Memory:
     def end_stack(self, region: Region) -> None:
         """End the life of a frame's stack."""
         del self.regions[region.address >> 32]
+        region.high = 0
         self._free_stacks.append(region)
 
     def release(self, region: Region) -> None:
-        """End a region's life: later accesses fault."""
+        """End a region's life: later accesses fault, of those too who remember it."""
         del self.regions[region.key]
+        region.high = region.low
 
     def rewind(self) -> None:
         """Give numbers out again that nothing has any more: called between runs, never inside.
@@ -115,36 +132,55 @@ class Memory:
         return region, offset
 
     def load(self, address: int, size: int) -> int:
-        """Value of `size` bytes, little endian. Raises Fault, Unsupported.
+        """Value of `size` bytes (1, 2, 4 or 8), little endian. Raises Fault, Unsupported.
 
         A privileged program may read stack bytes that nobody wrote, and gets what was there.
         """
-        region = self.regions.get(address >> 32)
-        offset = address & _OFFSET
-        if region is None or offset < region.low or offset + size > region.high:
-            raise Fault(self.describe(address, size, "load"))
-        end = offset + size
-        if region.shadow is not None and 0 in region.shadow[offset:end]:
-            raise Unsupported(self.describe(address, size, "load", "never written"))
-        if region.load is not None:
-            return region.load(offset, size)
-        return int.from_bytes(region.data[offset:end], "little")
+        return self._loaders[size](address)
 
     def store(self, address: int, size: int, value: int) -> None:
-        """Write the low `size` bytes of `value`, little endian."""
-        region = self.regions.get(address >> 32)
-        offset = address & _OFFSET
-        if region is None or offset < region.low or offset + size > region.high:
-            raise Fault(self.describe(address, size, "store"))
-        if not region.writable:
-            raise Fault(self.describe(address, size, "store", "read-only"))
-        if region.store is not None:
-            region.store(offset, size, value)
-            return
-        end = offset + size
-        region.data[offset:end] = (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
-        if region.shadow is not None:
-            region.shadow[offset:end] = b"\1" * size
+        """Write the low `size` bytes of `value`, little endian. Raises Fault."""
+        self._storers[size](address, value)
+
+    def loader(self, size: int) -> Loader:
+        """`load` for one size. Engines keep it: programs spend most of their time here."""
+        regions, describe, get = self.regions, self.describe, FORMATS[size].unpack_from
+        written = WRITTEN[size]
+
+        def load(address: int) -> int:
+            region = regions.get(address >> 32)
+            offset = address & _OFFSET
+            if region is None or offset < region.low or offset + size > region.high:
+                raise Fault(describe(address, size, "load"))
+            if region.shadow is not None and get(region.shadow, offset)[0] != written:
+                raise Unsupported(describe(address, size, "load", "never written"))
+            if region.load is not None:
+                return region.load(offset, size)
+            value: int = get(region.data, offset)[0]
+            return value
+
+        return load
+
+    def storer(self, size: int) -> Storer:
+        """`store` for one size."""
+        regions, describe, put = self.regions, self.describe, FORMATS[size].pack_into
+        written, mask = WRITTEN[size], (1 << size * 8) - 1
+
+        def store(address: int, value: int) -> None:
+            region = regions.get(address >> 32)
+            offset = address & _OFFSET
+            if region is None or offset < region.low or offset + size > region.high:
+                raise Fault(describe(address, size, "store"))
+            if not region.writable:
+                raise Fault(describe(address, size, "store", "read-only"))
+            if region.store is not None:
+                region.store(offset, size, value)
+                return
+            put(region.data, offset, value & mask)
+            if region.shadow is not None:
+                put(region.shadow, offset, written)
+
+        return store
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes for a helper's argument. Raises Fault, Unsupported."""

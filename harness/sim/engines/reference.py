@@ -7,6 +7,7 @@ register's name, so that no instruction pays for the check. Frames, calls and un
 harness.sim.machine's business.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from harness.bpf.isa import Class, Insn, registers_read
 from harness.bpf.link import LinkedFunction, Program, Ref, RefKind
 from harness.sim import alu
 from harness.sim.alu import M32, M64, signed
-from harness.sim.engines import Registers
+from harness.sim.engines import Registers, expressions
 from harness.sim.engines.blocks import Block, blocks_of, following, is_subprogram_call
+from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.structure import check_structure, jump_target
 
@@ -72,13 +74,15 @@ class ReferenceCode:
         return result
 
     def _run(self, function: LinkedFunction, registers: Registers) -> None:
-        ready, spend, pc = self._ready, self._machine.spend, function.start
+        ready, machine, pc = self._ready, self._machine, function.start
         step: Step | Leave | None = None
         try:
             while pc != EXIT:
                 step = None
                 block = ready.get(pc) or self._make(function, pc)
-                spend(block.cost)
+                machine.budget -= block.cost
+                if machine.budget < 0:
+                    machine.spend(0)  # says so
                 for step in block.steps:
                     step(registers)
                 leave = step = block.leave
@@ -183,32 +187,44 @@ def _alu(_machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
 
 def _binary(name: str, insn: Insn, bits: int) -> Step:
     mask, d, s = (1 << bits) - 1, insn.dst, insn.src
+    right = "regs[s]" if insn.uses_register else "c"
+    if name == "mov" and not insn.uses_register:
+        return _step_of("c")(d, s, insn.imm & mask)
+    common = (expressions.ALU64 if bits == 64 else expressions.ALU32).get(name)
+    if common is not None:
+        return _step_of(common.format(a="regs[d]", b=right))(d, s, insn.imm & mask)
     operation = (alu.ALU64 if bits == 64 else alu.ALU32)[name]
     constant = insn.imm & mask
-
-    if name == "mov":
-
-        def move_constant(regs: Registers) -> None:
-            regs[d] = constant
-
-        return move_constant
     if insn.uses_register:
 
         def with_register(regs: Registers) -> None:
             regs[d] = operation(regs[d] & mask, regs[s] & mask) & mask
 
         return with_register
-    if name == "add" and bits == 64:
-
-        def add_constant(regs: Registers) -> None:
-            regs[d] = (regs[d] + constant) & M64
-
-        return add_constant
 
     def with_constant(regs: Registers) -> None:
         regs[d] = operation(regs[d] & mask, constant) & mask
 
     return with_constant
+
+
+@functools.cache
+def _step_of(expression: str) -> Callable[[int, int, int], Step]:
+    """A function of d, s and the constant c that makes the step `regs[d] = expression`."""
+    made: Callable[[int, int, int], Step] = _defined(f"""
+def make(d, s, c):
+    def step(regs):
+        regs[d] = {expression}
+    return step
+""")
+    return made
+
+
+def _defined(text: str) -> Any:
+    """The function `make` of a text that is made of expressions.py."""
+    names: dict[str, Any] = dict(expressions.NAMES)
+    exec(text, names)  # noqa: S102
+    return names["make"]
 
 
 def _negate(insn: Insn, bits: int) -> Step:
@@ -256,30 +272,43 @@ def _swap(pc: int, insn: Insn, bits: int) -> Step:
 
 def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     d, s, off, size = insn.dst, insn.src, insn.off, insn.size_bytes
-    load = machine.memory.load
+    load, regions = machine.memory.loader(size), machine.memory.regions
+    get, written, region = FORMATS[size].unpack_from, WRITTEN[size], NOWHERE
     if insn.mode == "mem":
 
         def plain(regs: Registers) -> None:
-            regs[d] = load((regs[s] + off) & M64, size)
+            # mostly the region of last time; `load` does what is left, or says what is wrong
+            nonlocal region
+            offset = regs[s] + off - region.address
+            if (
+                region.low <= offset <= region.high - size
+                and region.load is None
+                and (region.shadow is None or get(region.shadow, offset)[0] == written)
+            ):
+                regs[d] = get(region.data, offset)[0]
+            else:
+                address = (regs[s] + off) & M64
+                region = regions.get(address >> 32, NOWHERE)
+                regs[d] = load(address)
 
         return plain
     if insn.mode != "memsx" or size == 8:
         return _bad(pc, insn)
 
     def sign_extended(regs: Registers) -> None:
-        regs[d] = signed(load((regs[s] + off) & M64, size), size * 8) & M64
+        regs[d] = signed(load((regs[s] + off) & M64), size * 8) & M64
 
     return sign_extended
 
 
 def _store_constant(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     d, off, size = insn.dst, insn.off, insn.size_bytes
-    store, value = machine.memory.store, insn.imm & M64
+    store, value = machine.memory.storer(size), insn.imm & M64
     if insn.mode != "mem":
         return _bad(pc, insn)
 
     def step(regs: Registers) -> None:
-        store((regs[d] + off) & M64, size, value)
+        store((regs[d] + off) & M64, value)
 
     return step
 
@@ -288,12 +317,23 @@ def _store(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     if insn.mode == "atomic":
         return _atomic(machine, pc, insn)
     d, s, off, size = insn.dst, insn.src, insn.off, insn.size_bytes
-    store = machine.memory.store
+    store, regions = machine.memory.storer(size), machine.memory.regions
+    put, written, mask = FORMATS[size].pack_into, WRITTEN[size], (1 << size * 8) - 1
+    region = NOWHERE
     if insn.mode != "mem":
         return _bad(pc, insn)
 
     def step(regs: Registers) -> None:
-        store((regs[d] + off) & M64, size, regs[s] & M64)
+        nonlocal region
+        offset = regs[d] + off - region.address
+        if region.low <= offset <= region.high - size and region.writable and region.store is None:
+            put(region.data, offset, regs[s] & mask)
+            if region.shadow is not None:
+                put(region.shadow, offset, written)
+        else:
+            address = (regs[d] + off) & M64
+            region = regions.get(address >> 32, NOWHERE)
+            store(address, regs[s] & M64)
 
     return step
 
@@ -387,7 +427,7 @@ def _call_outside(machine: "Machine", program: Program, pc: int, insn: Insn) -> 
 
 
 def _call_by_register(machine: "Machine", pc: int, insn: Insn) -> Step:
-    """callx: the helper whose number is in the register. No kernel takes it, bpf_conformance does."""
+    """callx: the helper whose number is in the register. bpf_conformance has it, no kernel."""
     d = insn.dst
 
     def call(regs: Registers) -> None:
@@ -425,20 +465,22 @@ def _goto(target: int) -> Leave:
 
 def _branch(name: str, pc: int, insn: Insn) -> Leave:
     bits = 64 if insn.cls is Class.JMP else 32
-    mask, d, s, behind = (1 << bits) - 1, insn.dst, insn.src, pc + 1
-    holds = (alu.COMPARE64 if bits == 64 else alu.COMPARE32)[name]
-    taken, constant = behind + insn.off, insn.imm & mask
-    if insn.uses_register:
+    table = expressions.JUMP64 if bits == 64 else expressions.JUMP32
+    condition = table[name].format(a="regs[d]", b="regs[s]" if insn.uses_register else "c")
+    constant = insn.imm & ((1 << bits) - 1)
+    return _leave_of(condition)(insn.dst, insn.src, constant, pc + 1 + insn.off, pc + 1)
 
-        def with_register(regs: Registers) -> int:
-            return taken if holds(regs[d] & mask, regs[s] & mask) else behind
 
-        return with_register
-
-    def with_constant(regs: Registers) -> int:
-        return taken if holds(regs[d] & mask, constant) else behind
-
-    return with_constant
+@functools.cache
+def _leave_of(condition: str) -> Callable[[int, int, int, int, int], Leave]:
+    """A function of d, s, c and the two places to go on that makes the jump."""
+    made: Callable[[int, int, int, int, int], Leave] = _defined(f"""
+def make(d, s, c, taken, behind):
+    def leave(regs):
+        return taken if {condition} else behind
+    return leave
+""")
+    return made
 
 
 def _call(machine: "Machine", program: Program, pc: int, insn: Insn) -> Leave:
