@@ -16,6 +16,7 @@ from harness.errors import BpfthrowError, Exit, UsageError, WorldError
 VERBS = {
     "run": "harness.run_command",
     "sim": "harness.sim.command",
+    "conformance": "harness.conformance.command",
     "vm": "harness.target.vm_command",
     "kernels": "harness.kernels.command",
     "doctor": "harness.doctor",

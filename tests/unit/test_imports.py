@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "sim": GROUND | {"bpf", "frames"},
     # the command may print reports and find cases
     "sim.command": GROUND | {"bpf", "frames", "sim", "suite", "report", "build"},
+    "conformance": GROUND | {"bpf", "sim"},
     "compare": GROUND | {"logmatch"},
     "report": GROUND | {"compare", "logmatch"},
     "config": GROUND,

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A machine for raw instructions: memory, frames and one helper; no object, maps or exceptions.
+
+Offers an engine what harness.sim.machine.Machine offers, as far as a program without relocations
+can ask for it, and imports nothing else: bpfthrow-plugin is started once for each test, and that is
+most of its time. R1 and R2 are the memory's address and length, R10 a stack of 512 bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from harness.bpf import isa, reserved
+from harness.bpf.link import LinkedFunction, Program, Ref
+from harness.errors import ObjectError, UsageError
+from harness.sim.engines import Code, Registers
+from harness.sim.memory import STACK_BYTES, Memory
+from harness.sim.signals import Fault, Unsupported
+
+DEFAULT_BUDGET = 10_000_000
+MAX_FRAMES = 8
+# name -> module with the function `prepare`
+ENGINES = {
+    "reference": "harness.sim.engines.reference",
+}
+_UNWIND = 5
+
+# told of every instruction before it runs: program, index, registers
+Watch = Callable[[Program, int, Registers], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one program."""
+
+    # all 64 bits of R0; None where it did not come to its exit
+    r0: int | None
+    # one line that says why, "" where it did
+    error: str
+    # instructions that were left
+    budget: int
+    # memory afterwards
+    memory: bytes = b""
+
+
+class _Trace:
+    """What engines ask of a trace: whether somebody watches."""
+
+    on = False
+
+    def __init__(self, watch: Watch | None) -> None:
+        self.every_instruction = watch
+
+
+class Machine:
+    """One run of one program."""
+
+    # the suite's callx
+    calls_by_register = True
+
+    def __init__(self, budget: int, watch: Watch | None) -> None:
+        self.memory = Memory()
+        self.trace = _Trace(watch)
+        self.budget = budget
+        self.depth = 0
+        # what R1 points to
+        self.given = bytearray()
+        # instruction of the call that is going on
+        self.pc = 0
+        self._code: Code | None = None
+
+    def run(self, program: Program, memory: bytes, prepare: Callable[[Any, Program], Code]) -> int:
+        """R0 of a program. Raises Fault, Unsupported."""
+        self.given[:] = memory
+        address = self.memory.region("memory", self.given).address if memory else 0
+        self._code = prepare(self, program)
+        arguments = [address, len(memory), None, None, None]
+        result = self._frame(program.functions[0], arguments)
+        if result is None:
+            raise Fault(f"R0 of {program.name} is not initialised at exit")
+        return result
+
+    def _frame(self, function: LinkedFunction, arguments: Registers) -> int | None:
+        assert self._code is not None
+        self.depth += 1
+        if self.depth > MAX_FRAMES:
+            raise Fault(f"the call stack of {self.depth} frames is too deep !")
+        stack = self.memory.stack("stack of " + function.name, self.budget)
+        registers: Registers = [None, *arguments, *[None] * 4, stack.address + STACK_BYTES]
+        result = self._code.run(function, registers)
+        self.memory.end_stack(stack)
+        self.depth -= 1
+        return result
+
+    # ---- what engines ask for ---------------------------------------------------------------
+
+    def spend(self, instructions: int) -> None:
+        """Take from the budget. Raises Unsupported when it is used up."""
+        self.budget -= instructions
+        if self.budget < 0:
+            raise Unsupported("instruction budget used up")
+
+    def call(
+        self, _program: Program, callee: LinkedFunction, args: Registers, _pc: int
+    ) -> int | None:
+        """A call between functions of the program."""
+        return self._frame(callee, args)
+
+    def helper(self, number: int) -> Callable[[Registers], int | None]:
+        """Helper 5 of the public suite: an unwind that fails. There are no others."""
+
+        def call(_args: Registers) -> int:
+            if number != _UNWIND:
+                raise Unsupported(f"helper {number}")
+            return 1
+
+        return call
+
+    def kfunc(self, ref: Ref) -> Callable[[Registers], int | None]:
+        """There are none: raw instructions have no names."""
+        raise Unsupported(f"kernel function {ref.name}")
+
+    def address_of(self, _program: Program, ref: Ref) -> int:
+        """There is nothing to refer to."""
+        raise Unsupported(f"address of {ref.name}")
+
+    def locate(self, error: Fault | Unsupported, program: Program, pc: int) -> Fault | Unsupported:
+        """Put the place into an error's message, once."""
+        if not getattr(error, "located", False) and 0 <= pc < len(program.insns):
+            error.args = (f"{error}; instruction {pc} in {program.function_at(pc).name}",)
+            error.located = True
+        return error
+
+
+def run(
+    code: bytes,
+    memory: bytes = b"",
+    engine: str = "reference",
+    *,
+    budget: int = DEFAULT_BUDGET,
+    watch: Watch | None = None,
+) -> Result:
+    """Run raw instructions from the first one.
+
+    What is wrong with them is in the result. Raises UsageError for an engine that is not there.
+    """
+    prepare = engine_named(engine)
+    machine = Machine(budget, watch)
+    try:
+        r0 = machine.run(program_of(code), memory, prepare)
+    except (Fault, Unsupported, ObjectError) as error:
+        said = str(error.args[0]).replace("\n", " ")
+        return Result(None, said, max(machine.budget, 0))
+    return Result(r0, "", machine.budget, bytes(machine.given))
+
+
+def engine_named(name: str) -> Callable[[Any, Program], Code]:
+    """The engine's `prepare`. Raises UsageError where it, or what it needs, is missing."""
+    if name not in ENGINES:
+        raise UsageError(f"no engine {name!r}", fix=f"engines: {', '.join(ENGINES)}")
+    try:
+        prepare: Callable[[Any, Program], Code] = import_module(ENGINES[name]).prepare
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"engine {name!r} cannot be used: {error}", fix="pip install 'bpfthrow[jit]'"
+        ) from error
+    return prepare
+
+
+def program_of(code: bytes) -> Program:
+    """Raw instructions as a program: what local calls go to starts a function.
+
+    Raises ObjectError for a length that is no number of instructions, Fault for a call to nowhere
+    and for what no kernel takes; callx is taken.
+    """
+    insns = isa.decode(code)
+    if not insns:
+        raise ObjectError("no instructions")
+    starts = {0}
+    for pc, insn in enumerate(insns):
+        if insn.code == isa.CALL and insn.src == isa.PSEUDO_CALL:
+            target = pc + 1 + insn.imm
+            if not 0 <= target < len(insns):
+                raise Fault(f"call to invalid destination; instruction {pc}")
+            starts.add(target)
+    _check(insns)
+    ordered = sorted(starts)
+    functions = tuple(
+        LinkedFunction("main" if start == 0 else f"function at {start}", start, end, "static")
+        for start, end in zip(ordered, [*ordered[1:], len(insns)], strict=True)
+    )
+    return Program("main", "", insns, functions, {}, {})
+
+
+def _check(insns: Sequence[isa.Insn]) -> None:
+    for problem in reserved.problems(insns, strict=True):
+        insn = insns[problem.pc]
+        if insn.code != isa.CALLX or insn.dst > 10 or insn.src or insn.off or insn.imm:
+            raise Fault(f"{problem.words}; instruction {problem.pc}")
