@@ -273,7 +273,7 @@ class Trace:
     def release(self, function: str, what: str, acquired: Place | None) -> None:
         """A throw gives back what a frame holds, as `function` would; `acquired`: where it came."""
         where = f" acquired at {acquired.short}" if acquired is not None else ""
-        self.add(Event.RELEASE, f"releases {what}{where} ({function})", name=function)
+        self.add(Event.RELEASE, f"{function} releases {what}{where}", name=function)
 
     def default_callback(self, cookie: int, result: int) -> None:
         """No callback: the kernel's own gives `result`."""

@@ -3,46 +3,9 @@
 
 import pytest
 
-KFUNCS = """
-extern void bpf_rcu_read_lock(void) __ksym;
-extern void bpf_rcu_read_unlock(void) __ksym;
-extern void bpf_preempt_disable(void) __ksym;
-extern void bpf_preempt_enable(void) __ksym;
-extern void bpf_local_irq_save(unsigned long *) __ksym;
-extern void bpf_local_irq_restore(unsigned long *) __ksym;
-extern void *bpf_obj_new_impl(__u64, void *) __ksym;
-extern void bpf_obj_drop_impl(void *, void *) __ksym;
-struct bpf_iter_num;
-extern int bpf_iter_num_new(struct bpf_iter_num *, int, int) __ksym;
-extern int *bpf_iter_num_next(struct bpf_iter_num *) __ksym;
-extern void bpf_iter_num_destroy(struct bpf_iter_num *) __ksym;
-struct bpf_iter_num { __u64 state; } __attribute__((aligned(8)));
-#define new(type) ((type *)bpf_obj_new_impl(__builtin_btf_type_id(*(type *)0, 0), 0))
-#define drop(object) bpf_obj_drop_impl(object, 0)
-struct foo { long value; };
-struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } rb SEC(".maps");
-struct locked { struct bpf_spin_lock lock; long value; };
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int);
-    __type(value, struct locked); } locks SEC(".maps");
-#define LOCK int k = 0; struct locked *v = bpf_map_lookup_elem(&locks, &k); \\
-    if (!v) return 0; bpf_spin_lock(&v->lock)
-static __noinline __attribute__((unused)) int thrower(int x) { if (x) bpf_throw(x); return 0; }
-__noinline int gthrower(int x) { if (x) bpf_throw(x); return 0; }
-"""
 OBJECT = "struct foo *f = new(struct foo); if (!f) return 0;"
 RECORD = "long *f = bpf_ringbuf_reserve(&rb, 8, 0); if (!f) return 0;"
 ITERATOR = "struct bpf_iter_num it; bpf_iter_num_new(&it, 0, 3);"
-
-
-@pytest.fixture
-def holding(run):
-    """Run a tc program with the kernel functions above."""
-
-    def go(body, before="", **options):
-        text = f'{KFUNCS}{before}\nSEC("tc") int entry(struct __sk_buff *ctx) {{ {body} }}\n'
-        return run(text, **options)
-
-    return go
 
 
 @pytest.mark.parametrize(
@@ -177,16 +140,16 @@ def test_callback_must_give_back_what_it_took(holding):
     assert "still held when each returns" in seen.message
 
 
-def test_exception_callback_must_give_back_what_it_took(run):
-    text = KFUNCS + (
+def test_exception_callback_must_give_back_what_it_took(run, declarations):
+    text = declarations + (
         "__noinline int cb(__u64 cookie) { bpf_rcu_read_lock(); return 1; }\n"
         '__exception_cb(cb) SEC("tc") int entry(struct __sk_buff *c) { bpf_throw(1); return 0; }'
     )
     assert "still held when cb returns" in run(text).message
 
 
-def test_exception_callback_may_take_and_give_back(run):
-    text = KFUNCS + (
+def test_exception_callback_may_take_and_give_back(run, declarations):
+    text = declarations + (
         "__noinline int cb(__u64 cookie) { bpf_rcu_read_lock(); bpf_rcu_read_unlock();"
         " struct foo *f = new(struct foo); if (f) drop(f); return cookie + 1; }\n"
         '__exception_cb(cb) SEC("tc") int entry(struct __sk_buff *c) { bpf_throw(1); return 0; }'
