@@ -40,7 +40,7 @@ def test_every_verb_has_help_and_json(command, verb):
 def test_help_names_every_verb_and_the_exit_codes(command):
     code, out, _ = command("--help")
     assert code == 0
-    assert all(f"\n    {verb} " in out for verb in cli.VERBS)
+    assert all(f"\n    {verb}" in out for verb in cli.VERBS)
     assert "128 a machine was lost" in out
 
 
