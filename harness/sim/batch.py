@@ -49,8 +49,10 @@ class Outcomes:
     cookies: "array[int]" = field(default_factory=_u64)
     # index -> why there is no value: "simulator fault: ..." or "unsupported: ..."
     failures: dict[int, str] = field(default_factory=dict)
-    # the frames afterwards, where they were asked for
+    # the frames afterwards, where they were asked for; b"" for a packet that failed
     frames: list[bytes] | None = None
+    # Ctrl-C came: what is here is of the first packets of the batch only
+    interrupted: bool = False
 
 
 class Runner(Protocol):
@@ -60,5 +62,8 @@ class Runner(Protocol):
     engine: str
 
     def __call__(self, batch: Batch, *, frames: bool) -> Outcomes:
-        """Run each packet. `frames`: give back what the program made of them."""
+        """Run each packet. `frames`: give back what the program made of them.
+
+        Raises nothing for a packet that fails; the budget is the whole one for each packet.
+        """
         ...

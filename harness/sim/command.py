@@ -1,33 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """`bpfthrow sim`: run one program of an object in the simulator and show what happened.
 
-Owns its options, the reading of --packet and --ctx, and the text output. Exit code 0 when the
-program ran, 1 when it faulted or needs something that is not modelled, 2 for a mistake.
+Owns its options, which of them go together, and the text output. Input is harness.sim.given's,
+--pcap harness.sim.capturerun's, --step harness.sim.step's. Exit code 0 when the program ran, 1
+when it faulted or needs something that is not modelled, 2 for a mistake.
 """
 
 import argparse
+import contextlib
 import json
-import re
+import sys
 from pathlib import Path
 
 from harness.bpf.elf import Function, Object
 from harness.bpf.sections import attach_target, program_type
 from harness.build import SOURCE_SUFFIX, build
 from harness.errors import Exit, UsageError
-from harness.frames import DEFAULT_FRAME, parse_input
+from harness.frames import DEFAULT_FRAME
 from harness.hooks import HOOKS
-from harness.model import Case, Companion, Input, Observation, Verdict
+from harness.model import Case, Companion, Observation, Verdict
+from harness.sim import capturerun, step, tracejson, verdicts
+from harness.sim.given import read_input
 from harness.sim.machine import DEFAULT_BUDGET
+from harness.sim.picture import picture
 from harness.sim.run import load, run_case
 from harness.sim.semantics import DEFAULT_PROFILE, PROFILES, profile
-from harness.sim.trace import value
+from harness.sim.trace import Trace, value
 from harness.wire import to_json
 
-# 64 KiB less the head room and tail room that the kernel keeps in the same buffer
-MAX_PACKET_BYTES = 0xFFFF - 256 - 320
-# the limit of ctx_size_in for syscall programs
-MAX_CTX_BYTES = 0xFFFF
-_PACKET_TYPES = frozenset({"xdp", "tc", "cgroup_skb"})
 _WITH_TAG = "bpfthrow:with="
 
 _EPILOG = """examples:
@@ -35,9 +35,20 @@ _EPILOG = """examples:
   bpfthrow sim parse.bpf.o --prog parse --packet ffffffffffff0200000000010800... --profile 7.3
   bpfthrow sim parse.bpf.o --prog parse --packet @frame.bin --hook xdp-native --json
   bpfthrow sim calc.bpf.o --prog calc --ctx 0500000000000000 --repeat 3 --trace=full
+  bpfthrow sim parse.bpf.o --prog parse --trace=json | jq 'select(.event == "throw")'
+  bpfthrow sim parse.bpf.o --prog parse --packet 'eth ipv4 cut=20' --picture throw.svg
+  bpfthrow sim parse.bpf.o --prog parse --packet 'eth ipv4 cut=20' --step
+  bpfthrow sim parse.bpf.o --prog parse --pcap in.pcapng.gz --out-pcap out.pcap --plot out.svg
 
-exit codes: 0 the program ran, 1 it faulted or is not supported, 2 wrong usage
+exit codes: 0 the program ran, 1 it faulted or is not supported (--pcap: on some packet),
+2 wrong usage or a broken file, 130 Ctrl-C
 """
+# (option, what it does not go with)
+_EXCLUDES = {
+    "pcap": ("packet", "ctx", "trace", "step", "picture", "repeat"),
+    "step": ("trace", "json"),
+}
+_NEEDS_PCAP = ("out_pcap", "plot")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,29 +71,77 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--with", dest="companions", action="append", metavar="NAME",
         help="attach this freplace, fentry or fexit program too (default: by tag)")  # fmt: skip
     add("--budget", type=int, default=DEFAULT_BUDGET, metavar="N",
-        help="limit on work in all runs: distances of jumps back, and calls")  # fmt: skip
-    add("--trace", nargs="?", const="events", choices=("events", "full"),
-        help="show calls, throws and results; 'full': every instruction")  # fmt: skip
+        help="limit on instructions in all runs; with --pcap: for each packet")  # fmt: skip
     add("--json", action="store_true", help="print the observation as JSON")
+    _add_seeing(parser)
+    _add_captures(parser)
     parser.set_defaults(func=run)
+
+
+def _add_seeing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("seeing it").add_argument
+    add("--trace", nargs="?", const="events", choices=("events", "full", "json", "json-full"),
+        help="show calls, throws, results; 'full': all instructions; 'json': JSON lines")  # fmt: skip
+    add("--step", action="store_true", help="step through it: commands on standard input")
+    add("--picture", metavar="OUT.svg", help="draw the call tree and the way of the throw")
+
+
+def _add_captures(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("captures").add_argument
+    add("--pcap", metavar="IN", help="run on every packet of a pcap or pcapng file (.gz too, '-')")
+    add("--out-pcap", metavar="OUT", help="write the frames that go on, as the program left them")
+    add("--plot", metavar="OUT.svg", help="draw the verdicts over time")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command. Raises UsageError or ObjectError for the caller's mistakes."""
+    _check(args)
     profile(args.profile)
     case = _case(args)
-    observation = run_case(case, args.profile, trace=args.trace or False, budget=args.budget)
-    if args.json:
-        print(json.dumps(to_json(observation) | {"retval": observation.retval}, indent=2))
-    else:
-        print(_text(observation))
+    if args.pcap is not None:
+        wanted = capturerun.Wanted(args.pcap, args.out_pcap, args.plot, json=args.json)
+        return capturerun.run(case, args.profile, args.budget, wanted)
+    mode = args.trace or ""
+    log = Trace(on=bool(mode or args.step or args.picture), instructions=mode.endswith("full"))
+    watched = step.stepping(log, sys.stdin, sys.stdout) if args.step else contextlib.nullcontext()
+    try:
+        with watched:
+            observation = run_case(case, args.profile, trace=log, budget=args.budget)
+    except step.Quit:
+        return Exit.OK
+    if args.picture is not None:
+        _draw(args, case, log, observation)
+    _print(args, case, log, observation)
     return Exit.OK if observation.verdict is Verdict.RAN else Exit.DIFFERENCE
 
 
-def _case(args: argparse.Namespace) -> Case:
+def _check(args: argparse.Namespace) -> None:
+    """Refuse numbers and combinations that make no sense."""
     for name, number in (("--repeat", args.repeat), ("--budget", args.budget)):
         if number < 1:
             raise UsageError(f"{name} {number}: must be at least 1")
+    given = {
+        name
+        for name, content in vars(args).items()
+        if content not in (None, False) and not (name == "repeat" and content == 1)
+    }
+    for name, others in _EXCLUDES.items():
+        both = [other for other in others if name in given and other in given]
+        if both:
+            raise UsageError(f"{_option(name)} and {_option(both[0])} exclude each other")
+    for name in _NEEDS_PCAP:
+        if name in given and "pcap" not in given:
+            raise UsageError(f"{_option(name)} needs --pcap", fix="name a capture by --pcap FILE")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+# ---- the case ------------------------------------------------------------------------------
+
+
+def _case(args: argparse.Namespace) -> Case:
     file = str(build([args.file])[0]) if args.file.endswith(SOURCE_SUFFIX) else args.file
     obj = load(file)
     program = _program(obj, args.prog)
@@ -94,7 +153,7 @@ def _case(args: argparse.Namespace) -> Case:
         program=program.name,
         section=program.section,
         hook=args.hook,
-        input=_input(args, kind),
+        input=read_input(args.packet, args.ctx, kind),
         repeat=args.repeat,
         companions=_companions(obj, program, args.companions),
     )
@@ -140,63 +199,51 @@ def _companions(obj: Object, program: Function, names: list[str] | None) -> tupl
     return tuple(found)
 
 
-def _input(args: argparse.Namespace, kind: str) -> Input:
-    if args.packet is not None and args.ctx is not None:
-        raise UsageError("--packet and --ctx exclude each other")
-    if args.ctx is not None:
-        return Input(ctx=_limit("--ctx", _bytes("--ctx", args.ctx), MAX_CTX_BYTES))
-    if args.packet is None:
-        return parse_input(DEFAULT_FRAME) if kind in _PACKET_TYPES else Input()
-    return _packet(args.packet)
+# ---- output --------------------------------------------------------------------------------
 
 
-def _packet(text: str) -> Input:
-    """Hex, @FILE, or words of the frame language."""
-    words = text.split()
-    if words and not text.startswith("@") and re.fullmatch(r"[a-z][a-z0-9]*(=\S*)?", words[0]):
-        known = re.search(r"[g-z=]", words[0])
-        if known is not None:
-            try:
-                return parse_input(text)
-            except UsageError as error:
-                place = f"not hex (character {known.start() + 1} is {known[0]!r})"
-                raise UsageError(
-                    f"--packet: {place}, and as words: {error.message}", fix=error.fix or _hint()
-                ) from error
-    return Input(packet=_limit("--packet", _bytes("--packet", text), MAX_PACKET_BYTES))
+def _draw(args: argparse.Namespace, case: Case, log: Trace, seen: Observation) -> None:
+    name = Path(case.object).name
+    given = f"packet of {len(case.input.packet)} bytes" if case.input.packet is not None else ""
+    given = f"ctx of {len(case.input.ctx)} bytes" if case.input.ctx is not None else given
+    facts = [f"hook {case.hook}", f"profile {args.profile}", given]
+    verdict = ""
+    if seen.retval is not None:
+        verdict = verdicts.name(program_type(case.section), seen.retval)
+    drawn = picture(
+        log.events,
+        title=f"{case.program} in {name}",
+        subtitle=", ".join(fact for fact in facts if fact),
+        verdict=verdict,
+    )
+    write_svg(args.picture, drawn)
 
 
-def _hint() -> str:
-    return "give hex digits, @FILE with raw bytes, or words as in 'eth ipv4 udp payload=22'"
+def write_svg(path: str, text: str) -> None:
+    """Write a drawing. Raises UsageError where that is not possible."""
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{path}: {reason}", fix="name a file that can be written") from error
 
 
-def _bytes(option: str, text: str) -> bytes:
-    """Raw bytes of @FILE, or hex digits (blanks and colons between bytes are skipped)."""
-    if text.startswith("@"):
-        try:
-            return Path(text[1:]).read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"{option}: {text[1:]}: {reason}", fix=_hint()) from error
-    wrong = re.search(r"[^0-9a-fA-F\s:]", text)
-    if wrong is not None:
-        raise UsageError(
-            f"{option}: not hex: character {wrong.start() + 1} is {wrong[0]!r}", fix=_hint()
-        )
-    digits = re.sub(r"[\s:]", "", text)
-    if len(digits) % 2:
-        raise UsageError(f"{option}: odd number of hex digits ({len(digits)})", fix=_hint())
-    return bytes.fromhex(digits)
+def _print(args: argparse.Namespace, case: Case, log: Trace, seen: Observation) -> None:
+    as_json = (args.trace or "").startswith("json")
+    if args.json:
+        document = to_json(seen) | {"retval": seen.retval}
+        if as_json:
+            document["events"] = [tracejson.event_json(event) for event in log.events]
+        print(json.dumps(document, indent=2))
+    elif as_json:
+        for line in tracejson.lines(case, args.profile, log.events, seen):
+            print(line)
+    else:
+        print(_text(seen, seen.trace if args.trace else ""))
 
 
-def _limit(option: str, data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        raise UsageError(f"{option}: {len(data)} bytes is too long", fix=f"at most {limit} bytes")
-    return data
-
-
-def _text(observation: Observation) -> str:
-    lines = [observation.trace, ""] if observation.trace else []
+def _text(observation: Observation, trace: str) -> str:
+    lines = [trace, ""] if trace else []
     lines.append(f"verdict: {observation.verdict}")
     if observation.message:
         lines.append(f"message: {observation.message}")

@@ -7,12 +7,13 @@ wrong with a file is a CaptureError that names the byte, after everything before
 """
 
 import gzip
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 
 from harness.errors import UsageError
 from harness.sim.batch import Batch
@@ -117,17 +118,41 @@ class Source:
         return CaptureError(f"{self.name}: byte {at}: {self._failed or what}", fix=fix)
 
 
-def read_capture(path: str) -> Iterator[Batch]:
-    """All packets of a pcap or pcapng file, "-" for standard input; gzip is unpacked.
+class Capture:
+    """A pcap or pcapng file, "-" for standard input; gzip is unpacked. Read once, while open.
 
-    Raises CaptureError: no capture, not Ethernet, or broken further on (after the batches before).
+    Raises UsageError for a file that cannot be opened.
     """
-    with _open(path) as stream:
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._stream = _open(path)
+        self._size = os.fstat(self._stream.fileno()).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stream.close()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All packets.
+
+        Raises CaptureError: no capture, not Ethernet, or broken further on (after the batches
+        before).
+        """
         try:
-            packed = stream.peek(2)[:2] == _GZIP
+            packed = self._stream.peek(2)[:2] == _GZIP
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror or error}") from error
-        yield from _read(Source(path, gzip.GzipFile(fileobj=stream) if packed else stream))
+            raise UsageError(f"{self.path}: {error.strerror or error}") from error
+        stream = gzip.GzipFile(fileobj=self._stream) if packed else self._stream
+        yield from _read(Source(self.path, stream))
+
+    def share_done(self) -> float | None:
+        """How much of the file was read, 0 to 1; None where its size is not known."""
+        if not self._size or not self._stream.seekable():
+            return None
+        return min(self._stream.tell() / self._size, 1.0)
 
 
 def link_error(source: Source, link_type: int, offset: int) -> CaptureError:
