@@ -38,6 +38,8 @@ class Settings:
     # MiB of the guest
     memory: int = 512
     keep_vm: bool = False
+    # boot every guest anew; save none
+    cold: bool = False
     # where consoles, logs and captures of failed cases go
     artifacts: Path = Path("build/artifacts")
     # factor on every deadline
@@ -139,6 +141,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("cpus", _positive, "processors of the guest", "N"),
     Setting("memory", _memory, "memory of the guest in MiB", "MIB"),
     Setting("keep_vm", _switch, "leave the guest running afterwards", switch=True),
+    Setting("cold", _switch, "boot guests anew instead of restoring saved ones", switch=True),
     Setting("artifacts", _path, "directory for consoles, logs and captures", "DIR"),
     Setting("timeout_scale", _factor, "multiply every deadline by this", "X"),
     Setting("json", _path, "write the results as JSON", "FILE"),

@@ -32,6 +32,8 @@ $b mount -t devpts devpts /dev/pts
 $b mount -t bpf bpf /sys/fs/bpf || say "no bpffs (CONFIG_BPF_SYSCALL)"
 $b mount -t tracefs trace /sys/kernel/tracing || say "no tracefs (CONFIG_TRACING)"
 $b mount -t debugfs debug /sys/kernel/debug
+# the agent listens there
+$b ifconfig lo up
 # Whoever starts the agent waits for this file.
 : > /run/bpfthrow/ready
 

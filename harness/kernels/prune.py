@@ -16,7 +16,7 @@ from harness.paths import cache_dir, locked, remove, size_bytes
 
 _ABANDONED_S = 6 * 3600
 # Archives that are made anew when they are needed, each kind under the lock of its name.
-_ARCHIVES = {"agent": "*.pyz", "initramfs": "*.cpio"}
+_ARCHIVES = {"agent": "*.pyz", "initramfs": "*.cpio", "guests": "*"}
 _UNUSED_S = 24 * 3600
 
 
@@ -84,9 +84,9 @@ def _age_s(path: Path) -> float:
 
 
 def remove_archives(*, unused_only: bool = False) -> list[Removed]:
-    """Archives of agents and initramfs, and what killed processes left of them, under their locks.
+    """Agents, initramfs, saved guests, and what killed processes left of them, under their locks.
 
-    `unused_only` keeps what is younger than a day (an initramfs: was used) and the newest agent.
+    `unused_only` keeps what was made (a guest, an initramfs: used) within a day, and the newest.
     """
     removed = []
     for kind, pattern in _ARCHIVES.items():
@@ -115,4 +115,6 @@ def remove_kernels(kernels: list[Kernel]) -> list[Removed]:
         place = store.kernels_dir() / kernel.release
         removed.append(Removed(f"kernels/{kernel.release}", size_bytes(place)))
         store.evict(kernel)
+        with locked("guests"):
+            removed += [_remove(p) for p in (cache_dir() / "guests").glob(f"{kernel.release}-*")]
     return removed

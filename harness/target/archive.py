@@ -9,7 +9,6 @@ import importlib.metadata
 import tempfile
 from pathlib import Path
 
-import harness
 from harness import tools
 from harness.paths import cache_dir, locked, make_dir
 from harness.target import zipapp
@@ -32,8 +31,9 @@ def agent_archive(root_image: Path, root_hash: str) -> Path:
 
 
 def _sources_hash() -> str:
-    package = Path(harness.__file__).parent
+    # the builder too: it decides what becomes of them
+    builder = Path(zipapp.__file__)
     digest = hashlib.sha256(importlib.metadata.version("pyroute2").encode())
-    for source in (*sorted(package.glob("*.py")), *sorted(package.glob("target/**/*.py"))):
+    for source in (builder, *zipapp.sources().values()):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

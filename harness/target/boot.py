@@ -8,10 +8,13 @@ import fcntl
 import re
 from dataclasses import dataclass
 
-from harness import accel, kernels
+from harness import accel, kernels, tools
 from harness.config import Settings
+from harness.errors import MachineLostError
 from harness.kernels import Kernel
-from harness.target import guests, vm
+from harness.target import guests, saved, vm
+from harness.target.archive import agent_archive
+from harness.target.machine import Machine, recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,11 @@ class Begun:
     guest: vm.Guest
 
 
-def machine_for(kernel: Kernel, settings: Settings) -> vm.Machine:
+def machine_for(kernel: Kernel, settings: Settings) -> Machine:
     """The guest that runs `kernel` under these settings; builds the guest root if need be."""
     root = kernels.ensure_root()
     chosen = settings.accelerator if settings.accelerator != "auto" else accel.probe().name
-    return vm.Machine(
+    return Machine(
         name=kernel.name,
         release=kernel.release,
         kernel=kernel.image,
@@ -36,12 +39,32 @@ def machine_for(kernel: Kernel, settings: Settings) -> vm.Machine:
         cpus=settings.cpus,
         memory_mib=settings.memory,
         accelerator=chosen,
+        agent=agent_archive(root.image, root.hash),
     )
 
 
-def begin(machine: vm.Machine, settings: Settings) -> vm.Guest:
-    """A warm guest that nobody uses, or a new one; does not wait for it."""
-    return _warm(machine) or vm.start(machine, detached=settings.keep_vm, name=label(machine.name))
+def begin(machine: Machine, settings: Settings) -> vm.Guest:
+    """A warm guest that nobody uses, a restored one, or a new one; does not wait for it."""
+    warm = _warm(machine)
+    return warm or new(machine, detached=settings.keep_vm, cold=settings.cold)
+
+
+def new(machine: Machine, *, detached: bool, cold: bool = False) -> vm.Guest:
+    """A guest of our own: restored where one was saved, else booted; does not wait for it."""
+    name = label(machine.name)
+    state = None if cold else saved.find(machine)
+    if state is not None:
+        try:
+            return vm.restore(machine, state, detached=detached, name=name)
+        except (MachineLostError, OSError) as error:
+            give_up(state, str(error))
+    return vm.start(machine, detached=detached, name=name)
+
+
+def give_up(state: saved.Saved, reason: str) -> None:
+    """A saved guest that cannot be restored is removed, and said to be."""
+    tools.say(f"the saved guest {state.place.name} cannot be restored ({reason}): booting anew")
+    saved.forget(state)
 
 
 def label(name: str) -> str:
@@ -49,9 +72,9 @@ def label(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)[:24]
 
 
-def _warm(machine: vm.Machine) -> vm.Guest | None:
+def _warm(machine: Machine) -> vm.Guest | None:
     for entry in guests.detached():
-        if entry.recipe == vm.recipe(machine) and entry.alive:
+        if entry.recipe == recipe(machine) and entry.alive:
             try:
                 lock = (entry.run_dir / "lock").open("w")
             except FileNotFoundError:
@@ -61,5 +84,7 @@ def _warm(machine: vm.Machine) -> vm.Guest | None:
             except BlockingIOError:
                 lock.close()
                 continue
-            return vm.Guest(machine, entry.run_dir, None, boot_s=entry.boot_s, lock=lock)
+            warm = vm.Guest(machine, entry.run_dir, None, boot_s=entry.boot_s, lock=lock)
+            warm.prepared = entry.prepared
+            return warm
     return None

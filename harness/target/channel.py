@@ -21,6 +21,7 @@ import paramiko
 
 from harness.errors import MachineLostError, UsageError, WorldError
 from harness.target.deadline import Deadline
+from harness.target.opening import IDENTITY
 
 if TYPE_CHECKING:
     import subprocess
@@ -51,6 +52,7 @@ def connect(sock: socket.socket, login: Login, deadline: Deadline) -> paramiko.T
     MachineLostError when the other side is not who it should be or does not answer in time.
     """
     transport = paramiko.Transport(sock)
+    transport.local_version = IDENTITY
     transport.banner_timeout = deadline.left_s()
     transport.auth_timeout = deadline.left_s()
     try:
@@ -291,4 +293,16 @@ def start_agent(transport: paramiko.Transport, command: str, timeout_s: float) -
             channel.exec_command(command)
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise MachineLostError(f"cannot start the agent: {error}") from error
+    return AgentChannel(channel)
+
+
+def attach_agent(transport: paramiko.Transport, port: int, timeout_s: float) -> AgentChannel:
+    """Connect to an agent that listens on the machine's own loopback, through sshd."""
+    here = ("127.0.0.1", 0)
+    try:
+        with limited(transport, timeout_s):
+            kind, there = "direct-tcpip", ("127.0.0.1", port)
+            channel = transport.open_channel(kind, there, here, timeout=timeout_s)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise MachineLostError(f"the agent does not listen: {_words(error)}") from error
     return AgentChannel(channel)

@@ -56,6 +56,8 @@ class Detached:
     # time.time() of its start
     started: float
     boot_s: float
+    # whether its agent listens
+    prepared: bool
     alive: bool
 
 
@@ -69,8 +71,8 @@ def detached() -> list[Detached]:
             continue
         if note.get("detached"):
             alive = qemu_pid(run_dir) is not None
-            fields = (note["label"], run_dir, note["recipe"], note["started"], note["boot_s"])
-            found.append(Detached(*fields, alive))
+            fields = (note["recipe"], note["started"], note["boot_s"], note.get("prepared", False))
+            found.append(Detached(note["label"], run_dir, *fields, alive))
     return sorted(found, key=lambda entry: entry.started)
 
 

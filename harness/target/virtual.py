@@ -6,7 +6,6 @@ guest that cannot be had is remembered, so that the rest does not wait for it ag
 """
 
 import re
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,26 +18,14 @@ from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.target import boot, channel, vm
-from harness.target.archive import agent_archive
 from harness.target.base import Facts
 from harness.target.client import AgentClient, missing_options
 from harness.target.deadline import Deadline
+from harness.target.machine import Machine
+from harness.target.prepare import AGENT_PORT, PLACE, prepare
 
-PLACE = "/run/bpfthrow"
-PUSH_TIMEOUT_S = 30.0
-# a guest that is up already lets us in at once, or never
-_WARM_TIMEOUT_S = 40.0
-# Python starts and reads what the agent will need of the standard library while the archive is
-# still on its way; then it waits for the archive, and for the guest's init, which may be mounting.
-_BOOTSTRAP = """
-import base64, contextlib, ctypes, dataclasses, enum, json, os, signal, subprocess, sys, time
-import traceback, typing, zipimport
-archive = sys.argv[1]
-while not all(map(os.path.exists, (sys.argv[2], archive + ".pushed"))):
-    time.sleep(0.01)
-sys.path.insert(0, archive)
-exec(zipimport.zipimporter(archive).get_code("__main__"))
-"""
+_ATTACH_TIMEOUT_S = 20.0
+_PUSH_TIMEOUT_S = 30.0
 # after a panic QEMU needs a moment to end
 _DEATH_S = 3.0
 _PANICKED = re.compile(
@@ -53,7 +40,7 @@ class VirtualTarget:
     def __init__(
         self,
         kernel: Kernel,
-        machine: vm.Machine,
+        machine: Machine,
         settings: Settings,
         guest: vm.Guest | None = None,
     ) -> None:
@@ -168,18 +155,10 @@ class VirtualTarget:
 
     def _boot(self) -> None:
         guest = self._connected()
-        scale = self._settings.timeout_scale
+        factor = guest.scale * self._settings.timeout_scale
         assert guest.transport is not None
-        transport = guest.transport
-        archive = agent_archive(self._machine.root, self._machine.root_hash)
-        factor = guest.scale * scale
-        remote = f"{PLACE}/{archive.name}"
-        command = ["/usr/bin/python3", "-I", "-S", "-B", "-c", _BOOTSTRAP, remote, f"{PLACE}/ready"]
-        agent = channel.start_agent(transport, f"exec {shlex.join(command)}", 30 * factor)
-        files = channel.Files(transport, PUSH_TIMEOUT_S * factor)
-        # a warm guest may have it already; what is being read must not be written again
-        if not files.has(f"{remote}.pushed"):
-            files.push({remote: archive, f"{remote}.pushed": b""})
+        agent = channel.attach_agent(guest.transport, AGENT_PORT, _ATTACH_TIMEOUT_S * factor)
+        files = channel.Files(guest.transport, _PUSH_TIMEOUT_S * factor)
         self._client = AgentClient(agent, files.push, f"{PLACE}/objects", factor)
         hello = self._client.hello()
         if hello["kernel"] != self._machine.release:
@@ -200,17 +179,19 @@ class VirtualTarget:
         self.begin()
         guest = self._guest
         assert guest is not None
-        # only one that was found warm has booted already
-        warm = guest.boot_s > 0
-        timeout_s = _WARM_TIMEOUT_S if warm else vm.BOOT_TIMEOUT_S
+        # one that was found warm, or restored, has booted already
+        again = guest.boot_s > 0
         try:
-            vm.connect(guest, timeout_s * self._settings.timeout_scale)
+            prepare(guest, self._settings.timeout_scale, save=not self._settings.cold)
         except MachineLostError as error:
-            if not warm or self._broken is not None:
+            if not again or self._broken is not None:
                 raise
-            tools.say(f"{error.message}; another one is booted in its place")
             guest.stop()
             self._guest = None
+            if guest.state is not None:
+                boot.give_up(guest.state, error.message)
+            else:
+                tools.say(f"{error.message}; another one is started in its place")
             return self._connected()
         return guest
 

@@ -17,6 +17,8 @@ import paramiko
 from harness import config, kernels
 from harness.errors import Exit, MachineLostError, UsageError
 from harness.target import boot, guests, vm
+from harness.target.machine import PORTS, Machine, recipe
+from harness.target.prepare import prepare
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
@@ -41,7 +43,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     commands = parser.add_subparsers(dest="vm_command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="boot a guest and leave it running")
-    config.add_arguments(up, ["kernel", "cpus", "memory", "accelerator", "timeout_scale"])
+    config.add_arguments(up, ["kernel", "cpus", "memory", "accelerator", "timeout_scale", "cold"])
     down = commands.add_parser("down", help="end guests")
     down.add_argument("--all", action="store_true", help="every guest of this user")
     listing = commands.add_parser("list", help="guests that are up")
@@ -65,18 +67,22 @@ def _up(arguments: argparse.Namespace) -> int:
     chosen = kernels.resolve_all(settings.kernel or ("default",))
     for kernel in chosen:
         machine = boot.machine_for(kernel, settings)
-        wanted = vm.recipe(machine)
+        wanted = recipe(machine)
         if any(entry.alive and entry.recipe == wanted for entry in guests.detached()):
             print(f"bpfthrow: {kernel.name} is up already", file=sys.stderr)
             continue
-        guest = vm.start(machine, detached=True, name=boot.label(kernel.name))
+        began_s = time.monotonic()
+        guest = boot.new(machine, detached=True, cold=settings.cold)
         try:
-            vm.connect(guest, vm.BOOT_TIMEOUT_S * settings.timeout_scale)
+            prepare(guest, settings.timeout_scale, save=not settings.cold)
         except BaseException:
             guest.stop()
             raise
         guest.release()
-        print(f"bpfthrow: {kernel.release} booted in {guest.boot_s:.1f} s", file=sys.stderr)
+        print(
+            f"bpfthrow: {kernel.release} is up after {time.monotonic() - began_s:.1f} s",
+            file=sys.stderr,
+        )
     return _list(arguments)
 
 
@@ -156,10 +162,10 @@ def _ssh(arguments: argparse.Namespace) -> int:
     entry = _find(arguments.name)
     if not entry.alive:
         raise MachineLostError(f"{entry.label} has ended", fix="bpfthrow vm log shows why")
-    machine = vm.Machine(entry.label, str(entry.recipe["release"]), *(entry.run_dir,) * 3, "")
+    machine = Machine(entry.label, str(entry.recipe["release"]), *(entry.run_dir,) * 3, "")
     guest = vm.Guest(machine, entry.run_dir, None, boot_s=entry.boot_s or 1.0)
     # a port of its own: the harness may be using the other one
-    vm.connect(guest, 30 * guest.scale, vm.PORTS[1])
+    vm.connect(guest, 30 * guest.scale, PORTS[1])
     assert guest.transport is not None
     session = guest.transport.open_session()
     try:

@@ -30,7 +30,10 @@ for name, module in sorted(sys.modules.items()):
 """
 _MAIN = """import sys
 
-from harness.target.agent.loop import main
+if "--listen" in sys.argv:
+    from harness.target.agent.listener import main
+else:
+    from harness.target.agent.loop import main
 
 sys.exit(main("{identity}"))
 """
@@ -58,12 +61,18 @@ def build_agent(out: Path, guest_root: Path | None = None) -> Path:
         return archive.replace(out / f"agent-{digest[:16]}.pyz")
 
 
-def _collect(tree: Path) -> None:
+def sources() -> dict[str, Path]:
+    """What of ours goes in: path in the archive -> file."""
     package = Path(harness.__file__).parent
-    for name in _MODULES:
-        _copy(package / f"{name}.py", tree / "harness" / f"{name}.py")
+    ours = {f"harness/{name}.py": package / f"{name}.py" for name in _MODULES}
     for source in sorted((package / "target/agent").glob("*.py")):
-        _copy(source, tree / "harness/target/agent" / source.name)
+        ours[f"harness/target/agent/{source.name}"] = source
+    return ours
+
+
+def _collect(tree: Path) -> None:
+    for name, source in sources().items():
+        _copy(source, tree / name)
     spec = importlib.util.find_spec("pyroute2")
     if spec is None or spec.origin is None:
         raise WorldError("pyroute2 is not installed", fix="make run installs it into .venv")

@@ -41,7 +41,7 @@ THIRD_PARTY = {
     # the second reads which libraries the initramfs needs, of programs of the host
     "elftools": ("bpf", "target.initramfs"),
     # paramiko's own dependency: keys in OpenSSH's format
-    "cryptography": ("target.vm",),
+    "cryptography": ("target.virtme",),
     "paramiko": ("target", "bench"),
     "pyroute2": ("target.agent",),
     "pytest": ("plugin",),

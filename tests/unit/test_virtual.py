@@ -12,11 +12,12 @@ from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Verdict
-from harness.target import boot, channel, virtual, vm
+from harness.target import boot, channel, saved, virtual, vm
 from harness.target.base import Facts
+from harness.target.machine import Machine
 
 KERNEL = Kernel("6.12", "6.12.107", Path("bzImage"), None, None, expects_throw=True, origin="")
-MACHINE = vm.Machine("6.12", "6.12.107", Path("bzImage"), None, Path("root"), "0")
+MACHINE = Machine("6.12", "6.12.107", Path("bzImage"), None, Path("root"), "0")
 CASE = Case("throw/x", "x.bpf.o", "x", "tc", "test_run", needs=("throw",))
 
 
@@ -27,6 +28,8 @@ class FakeGuest:
     stopped: bool = False
     keeper: object = field(default_factory=object)
     boot_s: float = 0.0
+    prepared: bool = True
+    state: object = None
 
     def console_text(self):
         return self.console
@@ -167,6 +170,7 @@ def test_a_warm_guest_that_refuses_us_is_replaced(monkeypatch, capsys):
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
     warm, fresh = FakeGuest(boot_s=4.0), FakeGuest()
     monkeypatch.setattr(boot, "_warm", lambda _: None if warm.stopped else warm)
+    monkeypatch.setattr(saved, "find", lambda _: None)
     monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
     monkeypatch.setattr(vm, "connect", _refuses_warm_guests)
     assert machine._connected() is fresh
@@ -174,9 +178,57 @@ def test_a_warm_guest_that_refuses_us_is_replaced(monkeypatch, capsys):
     assert "ssh refused" in capsys.readouterr().err
 
 
+def test_a_restored_guest_that_refuses_us_is_forgotten_and_booted_anew(monkeypatch, capsys):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    state = saved.Saved(Path("6.12-0"), (), saved.Opening(b""), 4.0)
+    kept = [state]
+    restored, fresh = FakeGuest(boot_s=4.0, state=state), FakeGuest()
+    monkeypatch.setattr(boot, "_warm", lambda _: None)
+    monkeypatch.setattr(saved, "find", lambda _: kept[0] if kept else None)
+    monkeypatch.setattr(saved, "forget", kept.remove)
+    monkeypatch.setattr(vm, "restore", lambda *_, **__: restored)
+    monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
+    monkeypatch.setattr(vm, "connect", _refuses_warm_guests)
+    assert machine._connected() is fresh
+    assert restored.stopped
+    assert not kept
+    assert "6.12-0 cannot be restored (ssh refused): booting anew" in capsys.readouterr().err
+
+
+def test_a_guest_that_qemu_does_not_restore_is_booted_anew(monkeypatch, capsys, tmp_path):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    fresh = FakeGuest()
+    state = saved.Saved(tmp_path / "6.12-0", (), saved.Opening(b""), 1.0)
+
+    def refuse(*_args, **_options):
+        raise MachineLostError("QEMU ended: Missing section footer")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(boot, "_warm", lambda _: None)
+    monkeypatch.setattr(saved, "find", lambda _: state)
+    monkeypatch.setattr(vm, "restore", refuse)
+    monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
+    monkeypatch.setattr(vm, "connect", _refuses_warm_guests)
+    state.place.mkdir()
+    assert machine._connected() is fresh
+    assert not state.place.exists()
+    assert "Missing section footer): booting anew" in capsys.readouterr().err
+
+
+def test_cold_means_cold(monkeypatch):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings(cold=True))
+    fresh = FakeGuest()
+    monkeypatch.setattr(boot, "_warm", lambda _: None)
+    monkeypatch.setattr(saved, "find", lambda _: pytest.fail("looked for a saved guest"))
+    monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
+    monkeypatch.setattr(vm, "connect", _refuses_warm_guests)
+    assert machine._connected() is fresh
+
+
 def test_a_fresh_guest_that_refuses_us_is_not_tried_again(monkeypatch):
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
     monkeypatch.setattr(boot, "_warm", lambda _: None)
+    monkeypatch.setattr(saved, "find", lambda _: None)
     monkeypatch.setattr(vm, "start", lambda *_, **__: FakeGuest())
 
     def refuse(_guest, _timeout_s):

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import MachineLostError, UsageError
-from harness.target import channel, guests, vm
+from harness.target import channel, guests, login, virtme, vm
 from harness.target.deadline import Deadline
+from harness.target.machine import Machine
 
-MACHINE = vm.Machine(
+MACHINE = Machine(
     name="6.12",
     release="6.12.107+deb13-amd64",
     kernel=Path("/boot/vmlinuz"),
@@ -40,8 +41,8 @@ def _values(argv, flag):
 
 @pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
 def test_a_panic_always_ends_qemu_and_the_console_is_a_file(tmp_path, accelerator):
-    machine = vm.Machine(**{**_fields(MACHINE), "accelerator": accelerator})
-    argv = vm.virtme_argv(machine, tmp_path)
+    machine = Machine(**{**_fields(MACHINE), "accelerator": accelerator})
+    argv = virtme.virtme_argv(machine, tmp_path)
     assert {"panic=-1", "oops=panic"} <= set(_values(argv, "--kopt"))
     assert "-no-reboot" in argv
     assert _values(argv, "-serial") == [f"file:{tmp_path}/console.log"]
@@ -49,14 +50,14 @@ def test_a_panic_always_ends_qemu_and_the_console_is_a_file(tmp_path, accelerato
 
 
 def test_nothing_listens_on_a_network(tmp_path):
-    argv = vm.virtme_argv(MACHINE, tmp_path)
+    argv = virtme.virtme_argv(MACHINE, tmp_path)
     assert not [word for word in argv if "hostfwd" in word or word.startswith(("--net", "tcp:"))]
     assert all(word.startswith("socket,") for word in _values(argv, "-chardev"))
 
 
 def test_two_guests_share_no_path(tmp_path):
-    first = set(vm.virtme_argv(MACHINE, tmp_path / "a"))
-    second = set(vm.virtme_argv(MACHINE, tmp_path / "b"))
+    first = set(virtme.virtme_argv(MACHINE, tmp_path / "a"))
+    second = set(virtme.virtme_argv(MACHINE, tmp_path / "b"))
     assert not [word for word in first & second if str(tmp_path) in word]
 
 
@@ -66,21 +67,21 @@ def test_keys_are_private_and_of_this_guest(runtime, monkeypatch):
     for name in ("a", "b"):
         run_dir = runtime / name
         run_dir.mkdir()
-        vm._write_keys_and_initramfs(run_dir, MACHINE)
+        virtme.write_keys_and_initramfs(run_dir, MACHINE)
         for secret in ("user_key", "host_key", "initramfs"):
             assert stat.S_IMODE((run_dir / secret).stat().st_mode) == 0o600
-        logins.append(vm.read_login(run_dir))
+        logins.append(login.read_login(run_dir))
     assert logins[0].key.asbytes() != logins[1].key.asbytes()
     assert logins[0].host_key.asbytes() != logins[1].host_key.asbytes()
 
 
 def test_keys_that_are_gone_are_a_lost_machine(tmp_path):
     with pytest.raises(MachineLostError, match="keys are gone"):
-        vm.read_login(tmp_path)
+        login.read_login(tmp_path)
     for name in ("user_key", "host_key"):
         (tmp_path / name).write_text("no key\n")
     with pytest.raises(MachineLostError, match="or damaged"):
-        vm.read_login(tmp_path)
+        login.read_login(tmp_path)
 
 
 def test_a_runtime_directory_open_to_others_is_refused(tmp_path, monkeypatch):
@@ -107,7 +108,7 @@ def test_a_runtime_directory_open_to_others_is_refused(tmp_path, monkeypatch):
 def test_a_failed_boot_says_why(runtime, console, reason):
     guest = vm.Guest(MACHINE, runtime, None)
     guest.console.write_text(f"[ 0.0] Linux version\n{console}\n")
-    error = vm._boot_failure(guest, MachineLostError("no ssh after 3 s"))
+    error = login.boot_failure(guest, MachineLostError("no ssh after 3 s"))
     assert reason in error.message
     assert MACHINE.release in error.message
     assert console in error.evidence
@@ -122,14 +123,14 @@ def test_a_failed_boot_says_why(runtime, console, reason):
     ],
 )
 def test_a_failed_boot_says_how_to_go_on(runtime, modules, console, fix):
-    guest = vm.Guest(vm.Machine(**{**_fields(MACHINE), "modules": modules}), runtime, None)
+    guest = vm.Guest(Machine(**{**_fields(MACHINE), "modules": modules}), runtime, None)
     guest.console.write_text(console)
-    assert fix in vm._boot_failure(guest, MachineLostError("QEMU ended")).fix
+    assert fix in login.boot_failure(guest, MachineLostError("QEMU ended")).fix
 
 
 def test_qemus_own_words_are_shown_when_nothing_booted(runtime):
     (runtime / "virtme.err").write_text("qemu-system-x86_64: could not load kernel\n")
-    error = vm._boot_failure(vm.Guest(MACHINE, runtime, None), MachineLostError("QEMU ended"))
+    error = login.boot_failure(vm.Guest(MACHINE, runtime, None), MachineLostError("QEMU ended"))
     assert "could not load kernel" in error.message
 
 
@@ -137,7 +138,7 @@ def test_a_guest_that_ended_is_noticed_while_waiting(runtime):
     guest = vm.Guest(MACHINE, runtime, None)
     (runtime / "exited").touch()
     with pytest.raises(MachineLostError, match="QEMU ended"):
-        vm._require_life(guest, channel.Deadline(5))
+        login.require_life(guest, channel.Deadline(5))
 
 
 def test_directories_of_killed_keepers_are_reaped(runtime):
@@ -172,7 +173,7 @@ def test_deadlines_scale_with_the_boot(tmp_path, boot_s, scale):
 
 
 def _fields(machine):
-    return {name: getattr(machine, name) for name in vm.Machine.__dataclass_fields__}
+    return {name: getattr(machine, name) for name in Machine.__dataclass_fields__}
 
 
 @pytest.mark.parametrize("base", ["/nonexistent/run", "relative", "", "/tmp/with space"])
@@ -193,8 +194,8 @@ def test_qemu_may_be_anywhere(tmp_path, monkeypatch):
     qemu.parent.mkdir()
     qemu.write_text('#!/bin/sh\necho "started with $1"\n')
     qemu.chmod(0o755)
-    monkeypatch.setattr(vm.tools, "need", lambda _name: str(qemu))
-    vm._write_wrapper(tmp_path)
+    monkeypatch.setattr(virtme.tools, "need", lambda _name: str(qemu))
+    virtme.write_wrapper(tmp_path)
     done = subprocess.run([tmp_path / "qemu", "-x"], capture_output=True, text=True, check=True)
     assert done.stdout == "started with -x\n"
 
@@ -202,7 +203,7 @@ def test_qemu_may_be_anywhere(tmp_path, monkeypatch):
 def test_the_socket_is_closed_when_nobody_can_log_in(runtime, monkeypatch):
     ours, theirs = socket.socketpair()
     theirs.sendall(b"SSH-2.0-x\r\n")
-    monkeypatch.setattr(vm, "_open_port", lambda *_: ours)
+    monkeypatch.setattr(login, "open_port", lambda *_: ours)
     with theirs, pytest.raises(MachineLostError, match="keys are gone"):
         vm.connect(vm.Guest(MACHINE, runtime, None))
     assert ours.fileno() == -1
@@ -226,7 +227,7 @@ def test_a_guest_left_warm_is_not_waited_for(runtime, monkeypatch):
 def test_what_the_last_connection_left_in_the_port_is_forgotten(runtime, before):
     ours, theirs = socket.socketpair()
     theirs.sendall(before + b"SSH-2.0-OpenSSH")
-    vm._wait_for_banner(vm.Guest(MACHINE, runtime, None), ours, Deadline(5))
+    login.wait_for_banner(vm.Guest(MACHINE, runtime, None), ours, Deadline(5))
     assert ours.recv(7) == b"SSH-2.0"
     ours.close()
     theirs.close()

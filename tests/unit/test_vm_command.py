@@ -14,7 +14,7 @@ from harness.target import guests, vm_command
 
 def _guest(directory, label="6.12"):
     recipe = {"release": "6.12.107", "accelerator": "tcg", "memory_mib": 512, "cpus": 1}
-    return guests.Detached(label, Path(directory), recipe, 1.0, 2.0, True)
+    return guests.Detached(label, Path(directory), recipe, 1.0, 2.0, True, True)
 
 
 @pytest.fixture

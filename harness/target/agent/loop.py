@@ -139,12 +139,16 @@ def _end(number: int, _: object) -> None:
 
 def main(identity: str = "") -> int:
     """Serve stdin until it ends. `identity` names the archive this runs from."""
+    return serve(Agent(identity))
+
+
+def serve(agent: Agent) -> int:
+    """Have `agent` answer the requests on stdin until it ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a child or a library prints must not break the protocol
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     syscall.pin_to_first_cpu()
-    agent = Agent(identity)
     try:
         for line in sys.stdin.buffer:
             answers.write(json.dumps(agent.answer(line)) + "\n")

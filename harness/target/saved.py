@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Saved guests: booted once, with the agent listening, and restored for each run.
+
+Owns their place in the cache: what a state belongs to, that it is complete or absent, and how many
+are kept. A state holds its guest's memory and keys: private files in a private directory.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import tools
+from harness.paths import cache_dir, locked, remove, require_space, staged
+from harness.target.machine import Machine, recipe
+from harness.target.opening import Opening
+
+STATE = "state"
+_NOTE = "saved.json"
+_KEYS = ("user_key", "host_key")
+# stands for the run directory in saved arguments
+_RUN_DIR = "@RUN_DIR@"
+# of one kernel: two checkouts that take turns, each with an agent of its own
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A guest that can be restored."""
+
+    place: Path
+    # QEMU's, with a placeholder for the run directory
+    argv: tuple[str, ...]
+    opening: Opening
+    # of the first boot: deadlines are scaled by it
+    boot_s: float
+
+    @property
+    def state(self) -> Path:
+        """QEMU's migration stream."""
+        return self.place / STATE
+
+    def argv_in(self, run_dir: Path) -> list[str]:
+        """QEMU with its arguments, waiting for a state."""
+        argv = [word.replace(_RUN_DIR, str(run_dir)) for word in self.argv]
+        return [tools.need("qemu-system-x86_64"), *argv, "-incoming", "defer"]
+
+    def furnish(self, run_dir: Path) -> None:
+        """Put what a restored guest needs into its run directory. OSError where it is gone."""
+        for name in _KEYS:
+            shutil.copy(self.place / name, run_dir / name)
+        # read at the first boot, needed by QEMU's command line for ever
+        (run_dir / "initramfs").write_bytes(b"\0")
+        (run_dir / STATE).symlink_to(self.state)
+
+
+def _place(machine: Machine) -> Path:
+    qemu = Path(tools.need("qemu-system-x86_64"))
+    info = qemu.stat()
+    # a state fits the QEMU that wrote it, its devices and arguments: those come from here
+    made_by = [Path(__file__).with_name("virtme.py").read_text(), str(qemu), info.st_mtime_ns]
+    text = json.dumps([recipe(machine), made_by, info.st_size])
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return saved_dir() / f"{machine.release}-{key}"
+
+
+def saved_dir() -> Path:
+    """Where saved guests lie."""
+    return cache_dir() / "guests"
+
+
+def find(machine: Machine) -> Saved | None:
+    """The saved guest for this machine, if there is one."""
+    place = _place(machine)
+    try:
+        note = json.loads((place / _NOTE).read_text())
+        os.utime(place)  # who was used last is kept
+        opening = Opening(bytes.fromhex(note["heard"]), note["said"].encode())
+        return Saved(place, tuple(note["argv"]), opening, note["boot_s"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # absent, or not ours: it is written anew
+
+
+def forget(saved: Saved) -> None:
+    """Remove a saved guest that cannot be restored."""
+    with locked("guests"):
+        remove(saved.place)
+
+
+def write(
+    machine: Machine,
+    run_dir: Path,
+    opening: Opening,
+    boot_s: float,
+    dump: Callable[[Path], None],
+) -> None:
+    """Save the guest in `run_dir`; `dump` writes its state to a path that needs no quoting.
+
+    BpfthrowError when that fails or there is no space; nothing is left of it then.
+    """
+    require_space(machine.memory_mib << 20, "a saved guest")
+    place = _place(machine)
+    link = run_dir / STATE
+    with locked("guests"), staged(place) as staging:
+        staging.chmod(0o700)
+        link.symlink_to(staging / STATE)
+        try:
+            dump(link)
+        finally:
+            link.unlink()
+        (staging / STATE).chmod(0o600)
+        for name in _KEYS:
+            shutil.copy(run_dir / name, staging / name)
+        note = {
+            "argv": _arguments(run_dir),
+            "heard": opening.heard.hex(),
+            "said": opening.said.decode(),
+            "boot_s": boot_s,
+            "recipe": recipe(machine),
+        }
+        (staging / _NOTE).write_text(json.dumps(note))
+        _drop_others(machine, place)
+
+
+def _arguments(run_dir: Path) -> list[str]:
+    words = (run_dir / "argv").read_text().split("\0")[:-1]
+    return [word.replace(str(run_dir), _RUN_DIR) for word in words]
+
+
+def _drop_others(machine: Machine, keep: Path) -> None:
+    same = [p for p in saved_dir().glob(f"{machine.release}-*") if p != keep and p.is_dir()]
+    for place in sorted(same, key=lambda path: path.stat().st_mtime)[: 1 - _KEPT]:
+        remove(place)
