@@ -11,14 +11,20 @@ from dataclasses import dataclass, field
 
 from harness.bpf import btf as btf_format
 from harness.bpf import rawelf
-from harness.bpf.btf import Btf, Ext, Kind
+from harness.bpf.btf import Btf, Kind
+from harness.bpf.btfext import Ext, parse_ext
+from harness.bpf.externs import Extern, read_externs
 from harness.bpf.mapdef import MapDef, read_maps
 from harness.bpf.rawelf import RawElf, Relocation, Symbol
 from harness.errors import ObjectError
 
 INSN_BYTES = 8
+TEXT = ".text"
+# global variables of an arena, as clang names their address space
+ARENA = ".addr_space.1"
 _CALLBACK_TAG = "exception_callback:"
-_DATA_PREFIXES = (".data", ".bss", ".rodata")
+# sections of globals by their own name, or with ".NAME" behind it -> section type
+_DATA_PREFIXES = {".data": "SHT_PROGBITS", ".rodata": "SHT_PROGBITS", ".bss": "SHT_NOBITS"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +83,6 @@ class DataSection:
 
 
 @dataclass(frozen=True, slots=True)
-class Extern:
-    """An undefined symbol: a kfunc, a kernel variable or a Kconfig value."""
-
-    name: str
-    # ".ksyms" or ".kconfig"; "" where BTF does not say
-    section: str
-    is_function: bool
-    weak: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Object:
     """All of one object file."""
 
@@ -97,6 +92,7 @@ class Object:
     functions: tuple[Function, ...]
     maps: tuple[MapDef, ...]
     sections: tuple[DataSection, ...]
+    # in libbpf's order, which numbers them
     externs: tuple[Extern, ...]
     license: str
     btf: Btf = field(repr=False)
@@ -106,6 +102,8 @@ class Object:
     relocations: dict[str, tuple[Relocation, ...]] = field(repr=False, default_factory=dict)
     # index of any section -> name, for the symbols in relocations
     section_names: tuple[str, ...] = field(repr=False, default=())
+    # initial content of the arena's global variables
+    arena: DataSection | None = None
 
     def program(self, name: str) -> Function:
         """The program of this name. Raises ObjectError listing the names there are."""
@@ -141,22 +139,28 @@ def read_object(path: str | os.PathLike[str]) -> Object:
 
 
 def _object(raw: RawElf, by_name: dict[str, rawelf.Section]) -> Object:
+    names = Counter(s.name for s in raw.sections if s.executable)
+    if len(names) < names.total():
+        name = names.most_common(1)[0][0]
+        raise ObjectError(f"{raw.path}: {names[name]} sections of code are named {name!r}")
     types = btf_format.parse(by_name[".BTF"].data)
     ext_section = by_name.get(".BTF.ext")
-    functions = _functions(raw, types)
+    ext = parse_ext(ext_section.data, types) if ext_section else Ext()
+    functions = _functions(raw, types, ext)
     return Object(
         path=raw.path,
         programs=tuple(f for f in functions if f.is_program),
         functions=tuple(f for f in functions if not f.is_program),
         maps=read_maps(raw, types),
         sections=_data_sections(raw, types),
-        externs=_externs(raw, types),
+        externs=read_externs(raw, types),
         license=_license(by_name),
         btf=types,
-        ext=btf_format.parse_ext(ext_section.data, types) if ext_section else Ext(),
+        ext=ext,
         text={s.name: s.data for s in raw.sections if s.executable and s.data},
         relocations={s.name: raw.relocations.get(s.index, ()) for s in raw.sections},
         section_names=tuple(s.name for s in raw.sections),
+        arena=next((DataSection(s.name, s.data) for s in raw.sections if s.name == ARENA), None),
     )
 
 
@@ -175,12 +179,12 @@ def decode_globals(obj: Object, section: str, data: bytes) -> dict[str, str]:
     return {v.name: data[v.offset : v.offset + v.size_bytes].hex() for v in found.variables}
 
 
-def _functions(raw: RawElf, btf: Btf) -> list[Function]:
+def _functions(raw: RawElf, btf: Btf, ext: Ext) -> list[Function]:
     tags: dict[int, list[str]] = {}
-    funcs = {t.name: t for t in btf.types if t.kind is Kind.FUNC}
-    for record in btf.types:
-        if record.kind is Kind.DECL_TAG and record.component == -1:
+    for record in btf.of_kind(Kind.DECL_TAG):
+        if record.component == -1:
             tags.setdefault(record.type_id, []).append(record.name)
+    ids = {t.name: t.id for t in btf.of_kind(Kind.FUNC)}
     executable = {s.index: s for s in raw.sections if s.executable}
     found = []
     for symbol in raw.symbols:
@@ -188,7 +192,8 @@ def _functions(raw: RawElf, btf: Btf) -> list[Function]:
             continue
         section = executable[symbol.section]
         _check_function(raw.path, symbol, section)
-        record_id = funcs[symbol.name].id if symbol.name in funcs else 0
+        # two static functions may have one name: the place is what tells
+        type_id = ext.functions.get(section.name, {}).get(symbol.offset, ids.get(symbol.name, 0))
         static = symbol.binding == "STB_LOCAL" or symbol.hidden
         found.append(
             Function(
@@ -197,18 +202,22 @@ def _functions(raw: RawElf, btf: Btf) -> list[Function]:
                 offset=symbol.offset,
                 size_bytes=symbol.size_bytes,
                 linkage="static" if static else "global",
-                is_program=section.name != ".text",
-                tags=tuple(tags.get(record_id, ())),
+                is_program=section.name != TEXT,
+                tags=tuple(tags.get(type_id, ())),
             )
         )
-    twice = [name for name, count in Counter(f.name for f in found).items() if count > 1]
-    if twice:
-        raise ObjectError(
-            f"{raw.path}: two programs or functions are named {twice[0]!r}",
-            fix="rename one of them",
-        )
+    _check_names(raw.path, found)
     order = {s.name: s.index for s in raw.sections}
     return sorted(found, key=lambda f: (order[f.section], f.offset))
+
+
+def _check_names(path: str, functions: list[Function]) -> None:
+    names = Counter(f.name for f in functions if f.is_program or f.linkage == "global")
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ObjectError(
+            f"{path}: two programs or functions are named {twice[0]!r}", fix="rename one of them"
+        )
 
 
 def _check_function(path: str, symbol: Symbol, section: rawelf.Section) -> None:
@@ -218,7 +227,7 @@ def _check_function(path: str, symbol: Symbol, section: rawelf.Section) -> None:
         raise ObjectError(f"{where}: bytes {symbol.offset}..{end} are not whole instructions")
     if end > len(section.data):
         raise ObjectError(f"{where}: ends at byte {end}, the section has {len(section.data)}")
-    if section.name != ".text" and symbol.binding == "STB_LOCAL":
+    if section.name != TEXT and symbol.binding == "STB_LOCAL":
         raise ObjectError(f"{where}: a program may not be static", fix="remove `static`")
 
 
@@ -226,12 +235,14 @@ def _data_sections(raw: RawElf, btf: Btf) -> tuple[DataSection, ...]:
     return tuple(
         DataSection(section.name, section.data, _variables(raw, section, btf))
         for section in raw.sections
-        if _is_data(section.name) and section.data
+        if section.type == _type_of_data(section.name) and section.data
     )
 
 
-def _is_data(name: str) -> bool:
-    return any(name == p or name.startswith(p + ".") for p in _DATA_PREFIXES)
+def _type_of_data(name: str) -> str:
+    """Section type that libbpf wants for a section of globals; "" for any other section."""
+    found = (t for p, t in _DATA_PREFIXES.items() if name == p or name.startswith(p + "."))
+    return next(found, "")
 
 
 def _variables(raw: RawElf, section: rawelf.Section, btf: Btf) -> tuple[Variable, ...]:
@@ -253,21 +264,6 @@ def _variables(raw: RawElf, section: rawelf.Section, btf: Btf) -> tuple[Variable
             raise ObjectError(f"{raw.path}: variable {variable.name!r} runs out of {section.name}")
         found.append(Variable(variable.name, symbol.offset, size, variable.type_id))
     return tuple(sorted(found, key=lambda v: v.offset))
-
-
-def _externs(raw: RawElf, btf: Btf) -> tuple[Extern, ...]:
-    sections = {
-        btf.type(member.type_id).name: section.name
-        for section in btf.types
-        if section.kind is Kind.DATASEC
-        for member in section.members
-    }
-    functions = {t.name for t in btf.types if t.kind is Kind.FUNC and t.linkage == "extern"}
-    return tuple(
-        Extern(s.name, sections.get(s.name, ""), s.name in functions, s.binding == "STB_WEAK")
-        for s in raw.symbols
-        if s.section == 0 and s.name and s.binding in ("STB_GLOBAL", "STB_WEAK")
-    )
 
 
 def _license(sections: dict[str, rawelf.Section]) -> str:

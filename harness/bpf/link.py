@@ -2,93 +2,39 @@
 """Link one program of an object into a flat list of instructions, as libbpf >= 1.3 does.
 
 Owns the order of subprograms and what each relocated instruction refers to. Source:
-bpf_object__relocate_calls, bpf_object__append_subprog_code and bpf_prog_assign_exc_cb in
-tools/lib/bpf/libbpf.c. Knows no map, no memory and no kernel: references stay names.
+bpf_program__record_reloc, bpf_object__reloc_code, bpf_object__relocate_data and
+bpf_prog_assign_exc_cb in tools/lib/bpf/libbpf.c (1.5). Knows no map and no memory: references stay
+names, and a reference's number in the instruction (map fd) stays 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.bpf import isa
 from harness.bpf.isa import INSN_BYTES, Insn
+from harness.bpf.program import LinkedFunction, Program, Ref, RefKind
 from harness.errors import ObjectError
 
 # what executes a linked program must not pay for the readers of files: bpfthrow-plugin starts
 # once for every test
 if TYPE_CHECKING:
-    from harness.bpf.btf import Line
-    from harness.bpf.btf import Relocation as CoreRelocation
+    from collections.abc import Callable
+
+    from harness.bpf.btfext import CoreRelocation, Line
     from harness.bpf.elf import Function, Object
+    from harness.bpf.environment import Environment
     from harness.bpf.rawelf import Relocation, Symbol
 
+__all__ = ["LinkedFunction", "Program", "Ref", "RefKind", "link"]
+
+T = TypeVar("T")
+_TEXT = ".text"
 _R_64_64 = 1
 _R_64_32 = 10
-
-
-class RefKind(StrEnum):
-    """What a relocated instruction refers to."""
-
-    MAP = "map"  # address of a map
-    GLOBAL = "global"  # section of globals, plus offset
-    FUNCTION = "function"  # address of a subprogram, for a callback
-    KFUNC = "kfunc"  # call of a kernel function
-    EXTERN = "extern"  # address or value of an undefined symbol
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """The target of one instruction."""
-
-    kind: RefKind
-    # map, section, function or symbol
-    name: str
-    # byte offset into a section of globals
-    offset: int = 0
-    # of an extern: a weak one may be absent
-    weak: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LinkedFunction:
-    """One function of a linked program; its instructions are [start, end)."""
-
-    name: str
-    start: int
-    end: int
-    linkage: str
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """One program with everything it calls; calls between functions are resolved."""
-
-    name: str
-    # section, "?" included
-    section: str
-    insns: tuple[Insn, ...] = field(repr=False)
-    # functions[0] is the program itself
-    functions: tuple[LinkedFunction, ...]
-    # instruction index -> what it refers to
-    refs: dict[int, Ref] = field(repr=False)
-    # instruction index -> source line that starts there
-    lines: dict[int, Line] = field(repr=False)
-    # index in `functions`, or None for the default callback
-    exception_callback: int | None = None
-    # instruction index -> CO-RE relocation, not applied
-    core: dict[int, CoreRelocation] = field(repr=False, default_factory=dict)
-
-    def function_at(self, pc: int) -> LinkedFunction:
-        """Function that holds instruction `pc`."""
-        return next(f for f in self.functions if f.start <= pc < f.end)
-
-    def line_at(self, pc: int) -> Line | None:
-        """Source line of instruction `pc`: the nearest one at or before it in its function."""
-        start = self.function_at(pc).start
-        return next((self.lines[i] for i in range(pc, start - 1, -1) if i in self.lines), None)
+KCONFIG = ".kconfig"
 
 
 @dataclass(slots=True)
@@ -97,25 +43,47 @@ class _Draft:
 
     obj: Object
     program: Function
+    environment: Environment
+    # (section, offset) -> function: where calls may go
+    subprograms: dict[tuple[str, int], Function]
     insns: list[Insn] = field(default_factory=list)
     # (section, offset) -> first instruction
     starts: dict[tuple[str, int], int] = field(default_factory=dict)
     functions: list[LinkedFunction] = field(default_factory=list)
     refs: dict[int, Ref] = field(default_factory=dict)
     lines: dict[int, Line] = field(default_factory=dict)
-    core: dict[int, CoreRelocation] = field(default_factory=dict)
+    poisoned: dict[int, str] = field(default_factory=dict)
+    unknown: dict[int, str] = field(default_factory=dict)
+    # functions whose instructions are not all resolved, the innermost last
+    todo: list[_Pending] = field(default_factory=list)
 
 
-def link(obj: Object, program_name: str) -> Program:
-    """Link `program_name` of `obj`.
+@dataclass(slots=True)
+class _Pending:
+    """A function that was appended: its next instruction to resolve, and the relocations."""
+
+    function: Function
+    start: int
+    pc: int
+    relocations: dict[int, Relocation]
+
+
+def link(obj: Object, program_name: str, environment: Environment | None = None) -> Program:
+    """Link `program_name` of `obj` for a machine; without one nothing of a kernel is known.
 
     Raises ObjectError: no such program, a call to nowhere, an unknown relocation, a callback tag
-    that libbpf refuses.
+    that libbpf refuses, a name that the kernel lacks.
     """
-    program = obj.program(program_name)
-    draft = _Draft(obj, program)
+    from harness.bpf.environment import NOWHERE, kconfig_map  # noqa: PLC0415  # reads files
+
+    program, machine = obj.program(program_name), environment or NOWHERE
+    subprograms = {(f.section, f.offset): f for f in obj.functions}
+    draft = _Draft(obj, program, machine, subprograms)
     _append(draft, program)
     callback = _append_exception_callback(draft)
+    kconfig = b""
+    if any(r.name == KCONFIG for r in draft.refs.values()):
+        kconfig = _named(draft, lambda: kconfig_map(obj.externs, machine))
     return Program(
         name=program.name,
         section=program.section,
@@ -124,126 +92,222 @@ def link(obj: Object, program_name: str) -> Program:
         refs=draft.refs,
         lines=draft.lines,
         exception_callback=callback,
-        core=draft.core,
+        poisoned=draft.poisoned,
+        unknown=draft.unknown,
+        kconfig=kconfig,
     )
 
 
 def _append(draft: _Draft, function: Function) -> None:
-    """Copy one function's code to the end, then what it calls, depth first."""
+    """Copy one function's code to the end, then what it calls, depth first.
+
+    No recursion: the depth is the object's to choose.
+    """
+    _push(draft, function)
+    while draft.todo:
+        pending = draft.todo[-1]
+        end = pending.start + pending.function.size_bytes // INSN_BYTES
+        depth = len(draft.todo)
+        while pending.pc < end and len(draft.todo) == depth:
+            pc = pending.pc
+            offset = pending.function.offset + (pc - pending.start) * INSN_BYTES
+            # an instruction that appends a function is looked at again when that one is done
+            if _resolve(draft, pending.function, pc, offset, pending.relocations.get(offset)):
+                pending.pc += 1
+        if len(draft.todo) == depth:
+            draft.todo.pop()
+
+
+def _push(draft: _Draft, function: Function) -> None:
     start = len(draft.insns)
     draft.starts[function.section, function.offset] = start
     code = draft.obj.text[function.section]
-    body = isa.decode(code[function.offset : function.offset + function.size_bytes])
-    draft.insns.extend(body)
-    end = len(draft.insns)
-    draft.functions.append(LinkedFunction(function.name, start, end, function.linkage))
-    _copy_ext(draft, function, start)
-    relocations = {
-        r.offset: r
-        for r in draft.obj.relocations.get(function.section, ())
-        if function.offset <= r.offset < function.offset + function.size_bytes
-    }
-    for index, insn in enumerate(body):
-        relocation = relocations.get(function.offset + index * INSN_BYTES)
-        _resolve(draft, function, start + index, insn, relocation)
+    end = function.offset + function.size_bytes
+    draft.insns.extend(isa.decode(code[function.offset : end]))
+    draft.functions.append(LinkedFunction(function.name, start, len(draft.insns), function.linkage))
+    for offset, line in draft.obj.ext.lines.get(function.section, {}).items():
+        if function.offset <= offset < end:
+            draft.lines[start + (offset - function.offset) // INSN_BYTES] = line
+    for offset, core in draft.obj.ext.core.get(function.section, {}).items():
+        if function.offset <= offset < end:
+            _relocate_core(draft, function, start + (offset - function.offset) // INSN_BYTES, core)
+    relocations = draft.obj.relocations.get(function.section, ())
+    mine = {r.offset: r for r in relocations if function.offset <= r.offset < end}
+    draft.todo.append(_Pending(function, start, start, mine))
 
 
-def _copy_ext(draft: _Draft, function: Function, start: int) -> None:
-    ext = draft.obj.ext
-    for source, target in ((ext.lines, draft.lines), (ext.core, draft.core)):
-        for offset, value in source.get(function.section, {}).items():
-            if function.offset <= offset < function.offset + function.size_bytes:
-                target[start + (offset - function.offset) // INSN_BYTES] = value  # type: ignore[assignment]
+# ---- instructions -------------------------------------------------------------------------------
 
 
 def _resolve(
-    draft: _Draft, function: Function, pc: int, insn: Insn, relocation: Relocation | None
-) -> None:
+    draft: _Draft, function: Function, pc: int, offset: int, relocation: Relocation | None
+) -> bool:
+    """Give an instruction its final form; False: what it needs was appended just now."""
+    insn = draft.insns[pc]
     if relocation is None:
         if insn.is_call and insn.src == isa.PSEUDO_CALL:
-            offset = function.offset + (pc - draft.starts[function.section, function.offset]) * 8
-            _call(draft, function, pc, (function.section, offset + (insn.imm + 1) * INSN_BYTES))
-        return
-    if relocation.type == _R_64_32:
-        _resolve_call(draft, function, pc, relocation)
-    elif relocation.type == _R_64_64 and insn.code == isa.LD_IMM64:
-        _resolve_address(draft, function, pc, relocation)
-    else:
-        raise ObjectError(
-            f"{_where(draft, function)}: relocation type {relocation.type} at instruction {pc}"
-        )
+            place = (function.section, offset + (insn.imm + 1) * INSN_BYTES)
+            return _refer(draft, function, pc, place)
+        return True
+    symbol = relocation.symbol
+    if relocation.type == _R_64_32 and insn.is_call:
+        if _is_extern(symbol):
+            _kernel_call(draft, pc, symbol.name)
+            return True
+        place = _text_place(draft, function, symbol, (insn.imm + 1) * INSN_BYTES)
+        return _refer(draft, function, pc, place)
+    if relocation.type == _R_64_64 and insn.code == isa.LD_IMM64 and pc + 1 < len(draft.insns):
+        return _resolve_address(draft, function, pc, symbol)
+    raise ObjectError(
+        f"{_where(draft, function)}: relocation type {relocation.type} at instruction {pc}"
+    )
 
 
-def _resolve_call(draft: _Draft, function: Function, pc: int, relocation: Relocation) -> None:
-    symbol, insn = relocation.symbol, draft.insns[pc]
-    if symbol.section == 0:
-        draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_KFUNC_CALL, off=0, imm=0)
-        weak = symbol.binding == "STB_WEAK"
-        draft.refs[pc] = Ref(RefKind.KFUNC, symbol.name, weak=weak)
-        return
-    offset = symbol.offset + (insn.imm + 1) * INSN_BYTES
-    _call(draft, function, pc, (_section_of(draft, function, symbol), offset))
+def _is_extern(symbol: Symbol) -> bool:
+    return symbol.section == 0 and symbol.binding != "STB_LOCAL"
 
 
-def _resolve_address(draft: _Draft, function: Function, pc: int, relocation: Relocation) -> None:
-    symbol, insn = relocation.symbol, draft.insns[pc]
-    if symbol.section == 0:
-        weak = symbol.binding == "STB_WEAK"
-        draft.refs[pc] = Ref(RefKind.EXTERN, symbol.name, weak=weak)
-        return
+def _text_place(draft: _Draft, function: Function, symbol: Symbol, add: int) -> tuple[str, int]:
     section = _section_of(draft, function, symbol)
+    if section != _TEXT:
+        raise ObjectError(
+            f"{_where(draft, function)}: bad call relo against {symbol.name!r} in section "
+            f"{section!r}",
+            fix="subprograms must be in section .text: take SEC() off the function",
+        )
+    return section, symbol.offset + add
+
+
+def _refer(draft: _Draft, function: Function, pc: int, place: tuple[str, int]) -> bool:
+    """Let a call, or an address of a function, go to the subprogram at `place`."""
+    callee = draft.subprograms.get(place)
+    if callee is None:
+        raise ObjectError(
+            f"{_where(draft, function)}: no subprogram at byte {place[1]} of section {place[0]!r}"
+        )
+    if place not in draft.starts:
+        _push(draft, callee)
+        return False
+    start, insn = draft.starts[place], draft.insns[pc]
+    source = isa.PSEUDO_CALL if insn.is_call else isa.PSEUDO_FUNC
+    if not insn.is_call:
+        draft.refs[pc] = Ref(RefKind.FUNCTION, callee.name, start)
+    draft.insns[pc] = dataclasses.replace(insn, src=source, imm=start - pc - 1)
+    return True
+
+
+def _resolve_address(draft: _Draft, function: Function, pc: int, symbol: Symbol) -> bool:
+    if _is_extern(symbol):
+        _kernel_address(draft, pc, symbol.name)
+        return True
+    section, insn = _section_of(draft, function, symbol), draft.insns[pc]
     if section == ".maps":
-        draft.refs[pc] = Ref(RefKind.MAP, _map_name(draft, function, relocation, insn.imm))
-        draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_MAP_FD)
+        name = _map_name(draft, function, symbol)
+        draft.refs[pc] = Ref(RefKind.MAP, name)
+        draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_MAP_FD, imm=0)
     elif section in draft.obj.text:
-        target = _subprogram(draft, function, (section, symbol.offset + insn.imm))
-        draft.refs[pc] = Ref(RefKind.FUNCTION, target.name)
-        draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_FUNC)
-    elif draft.obj.data_section(section) is not None:
-        draft.refs[pc] = Ref(RefKind.GLOBAL, section, symbol.offset + insn.imm)
-        draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_MAP_VALUE)
+        return _refer(draft, function, pc, (section, symbol.offset + insn.imm))
+    elif draft.obj.data_section(section) is not None or _is_arena(draft, section):
+        _global(draft, pc, section, symbol.offset + insn.imm)
     else:
         raise ObjectError(
             f"{_where(draft, function)}: instruction {pc} refers to section {section!r}, "
             "which libbpf does not load"
         )
+    return True
 
 
-def _map_name(draft: _Draft, function: Function, relocation: Relocation, addend: int) -> str:
-    """A static map is only named by its place in the section."""
-    offset = relocation.symbol.offset + addend
-    found = next((m for m in draft.obj.maps if m.offset == offset), None)
+def _is_arena(draft: _Draft, section: str) -> bool:
+    return draft.obj.arena is not None and draft.obj.arena.name == section
+
+
+def _global(draft: _Draft, pc: int, section: str, offset: int) -> None:
+    low, high = draft.insns[pc], draft.insns[pc + 1]
+    draft.refs[pc] = Ref(RefKind.GLOBAL, section, offset)
+    draft.insns[pc] = dataclasses.replace(low, src=isa.PSEUDO_MAP_VALUE, imm=0)
+    draft.insns[pc + 1] = dataclasses.replace(high, imm=_signed32(offset))
+
+
+def _map_name(draft: _Draft, function: Function, symbol: Symbol) -> str:
+    """By the symbol's place, as libbpf does: its name does not matter."""
+    found = next((m for m in draft.obj.maps if m.offset == symbol.offset), None)
     if found is None:
-        raise ObjectError(f"{_where(draft, function)}: no map at byte {offset} of section .maps")
+        raise ObjectError(
+            f"{_where(draft, function)}: no map at byte {symbol.offset} of section .maps"
+        )
     return found.name
 
 
 def _section_of(draft: _Draft, function: Function, symbol: Symbol) -> str:
     names = draft.obj.section_names
-    if not 0 <= symbol.section < len(names):
-        raise ObjectError(f"{_where(draft, function)}: symbol {symbol.name!r} is in no section")
+    if not 0 < symbol.section < len(names):
+        raise ObjectError(
+            f"{_where(draft, function)}: symbol {symbol.name!r} is in no section",
+            fix="initialise the global variable",
+        )
     return names[symbol.section]
 
 
-def _call(draft: _Draft, function: Function, pc: int, target: tuple[str, int]) -> None:
-    callee = _subprogram(draft, function, target)
-    start = draft.starts[callee.section, callee.offset]
-    draft.insns[pc] = dataclasses.replace(draft.insns[pc], src=isa.PSEUDO_CALL, imm=start - pc - 1)
+# ---- the kernel's names -------------------------------------------------------------------------
 
 
-def _subprogram(draft: _Draft, caller: Function, target: tuple[str, int]) -> Function:
-    """The function at `target`, appended to the program when it is not there yet."""
-    section, offset = target
-    found = next(
-        (f for f in draft.obj.functions if f.section == section and f.offset == offset), None
+def _kernel_call(draft: _Draft, pc: int, name: str) -> None:
+    """A call of a kernel function; of a weak one that is absent: of a helper that is none."""
+    from harness.bpf import resolve  # noqa: PLC0415  # reads BTF
+
+    found = _named(draft, lambda: resolve.symbol(draft.obj, name, draft.environment))
+    insn = draft.insns[pc]
+    if found.absent:
+        draft.poisoned[pc] = f"kernel function {found.name} is not in the kernel's types"
+        draft.insns[pc] = resolve.absent_call(found)
+        return
+    draft.insns[pc] = dataclasses.replace(
+        insn, src=isa.PSEUDO_KFUNC_CALL, off=0, imm=found.btf_id or 0
     )
-    if found is None:
-        raise ObjectError(
-            f"{_where(draft, caller)}: no subprogram at byte {offset} of section {section!r}"
-        )
-    if target not in draft.starts:
-        _append(draft, found)
-    return found
+    draft.refs[pc] = Ref(RefKind.KFUNC, found.name, weak=found.weak, btf_id=found.btf_id)
+
+
+def _kernel_address(draft: _Draft, pc: int, name: str) -> None:
+    """The value of a Kconfig extern's address, or the address of something in the kernel."""
+    from harness.bpf import resolve  # noqa: PLC0415  # reads BTF
+
+    found = _named(draft, lambda: resolve.symbol(draft.obj, name, draft.environment))
+    insn, high = draft.insns[pc], draft.insns[pc + 1]
+    if found.kconfig_offset is not None:
+        _global(draft, pc, KCONFIG, found.kconfig_offset)
+        if found.unknown:
+            draft.unknown[pc] = f"{name}: {found.unknown}"
+        return
+    if not found.absent:
+        draft.refs[pc] = Ref(RefKind.EXTERN, found.name, weak=found.weak, btf_id=found.btf_id)
+    source = isa.PSEUDO_BTF_ID if found.btf_id and found.typed else insn.src
+    value = found.btf_id if found.btf_id and found.typed else 0
+    draft.insns[pc] = dataclasses.replace(insn, src=source, imm=value)
+    draft.insns[pc + 1] = dataclasses.replace(high, imm=0)
+
+
+def _relocate_core(draft: _Draft, function: Function, pc: int, relocation: CoreRelocation) -> None:
+    from harness.bpf import core, corepatch  # noqa: PLC0415  # reads BTF
+
+    def relocate() -> None:
+        types, local = draft.environment.btf, draft.obj.btf
+        if types is None and core.kind_of(relocation) not in core.WITHOUT_KERNEL:
+            what = core.describe(relocation, local)
+            draft.unknown[pc] = f"CO-RE relocation {what}: no types of a kernel are given"
+            return
+        if types is None and core.kind_of(relocation) is core.Relo.FIELD_BYTE_OFFSET:
+            return
+        result = core.resolve(relocation, local, types)
+        new = corepatch.patch(draft.insns[pc : pc + 2], result)
+        draft.insns[pc : pc + len(new)] = new
+        if new[0].code == isa.CALL:
+            what = core.describe(relocation, local)
+            draft.poisoned[pc] = f"CO-RE relocation {what}: the kernel has nothing that fits"
+
+    _named(draft, relocate, function)
+
+
+# ---- the exception callback ---------------------------------------------------------------------
 
 
 def _append_exception_callback(draft: _Draft) -> int | None:
@@ -262,10 +326,29 @@ def _append_exception_callback(draft: _Draft) -> int | None:
         raise ObjectError(
             f"{where}: exception callback {name} must be a global non-hidden function"
         )
-    if (found.section, found.offset) not in draft.starts:
+    place = (found.section, found.offset)
+    if place not in draft.starts:
         _append(draft, found)
-    return next(i for i, f in enumerate(draft.functions) if f.name == name)
+    start = draft.starts[place]
+    return next(i for i, f in enumerate(draft.functions) if f.start == start)
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+
+def _named(draft: _Draft, work: Callable[[], T], function: Function | None = None) -> T:
+    """Do the work; an error of it says in which program."""
+    try:
+        return work()
+    except ObjectError as error:
+        where = _where(draft, function or draft.program)
+        raise ObjectError(f"{where}: {error.message}", fix=error.fix) from error
 
 
 def _where(draft: _Draft, function: Function) -> str:
     return f"{draft.obj.path}: program {draft.program.name!r}, function {function.name!r}"
+
+
+def _signed32(value: int) -> int:
+    value &= 0xFFFF_FFFF
+    return value - (1 << 32) if value >> 31 else value

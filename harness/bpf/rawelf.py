@@ -1,25 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """ELF as plain records: sections, symbols, relocations of one BPF object file.
 
-Owns the only use of pyelftools and the errors for files that are not usable BPF ELF. What the
-sections mean is harness.bpf.elf's business.
+Owns the reading of ELF64 (System V ABI, "Object Files") and the errors for files that are not
+usable BPF ELF. Every offset, count and size is held against the file's length before anything is
+made of it. What the sections mean is harness.bpf.elf's business.
 """
 
-import io
 import os
+import struct
 from dataclasses import dataclass, field
-
-from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import SymbolTableSection
+from typing import TYPE_CHECKING
 
 from harness.errors import ObjectError
 
+if TYPE_CHECKING:
+    from mmap import mmap
+
 MAX_SIZE_BYTES = 64 << 20
+# libbpf has no limits; the largest object of the kernel's selftests has 600 symbols
+MAX_SYMBOLS = 200_000
+MAX_RELOCATIONS = 500_000
 _RECIPE = "clang -g -O2 -target bpf -c prog.bpf.c -o prog.bpf.o"
+_AGAIN = f"compile it again: {_RECIPE}"
 _HEADER_BYTES = 64
 _EM_BPF = 247
 _MACHINES = {3: "x86", 62: "x86-64", 183: "arm64", 243: "RISC-V", 22: "s390", 21: "powerpc64"}
+# name, type, flags, addr, offset, size, link, info, addralign, entsize
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+# name, info, other, shndx, value, size
+_SYMBOL = struct.Struct("<IBBHQQ")
+# offset, info
+_REL = struct.Struct("<QQ")
+_SHF_EXECINSTR = 4
+_SYMTAB, _STRTAB, _REL_TYPE, _NOBITS = "SHT_SYMTAB", "SHT_STRTAB", "SHT_REL", "SHT_NOBITS"
+_SECTION_TYPES = {
+    0: "SHT_NULL", 1: "SHT_PROGBITS", 2: _SYMTAB, 3: _STRTAB, 4: "SHT_RELA", 7: "SHT_NOTE",
+    8: _NOBITS, 9: _REL_TYPE,
+}  # fmt: skip
+_SYMBOL_TYPES = {
+    0: "STT_NOTYPE", 1: "STT_OBJECT", 2: "STT_FUNC", 3: "STT_SECTION", 4: "STT_FILE"
+}  # fmt: skip
+_BINDINGS = {0: "STB_LOCAL", 1: "STB_GLOBAL", 2: "STB_WEAK"}
+_HIDDEN = frozenset({1, 2})  # STV_INTERNAL, STV_HIDDEN
+_RESERVED = 0xFF00  # SHN_LORESERVE: absolute and common symbols are in no section
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +96,16 @@ class RawElf:
 def read(path: str | os.PathLike[str]) -> RawElf:
     """Read the file. Raises ObjectError: missing, not ELF, other machine, truncated, broken."""
     name = os.fspath(path)
-    data = _read_bytes(name)
+    return parse(name, read_bytes(name))
+
+
+def parse(name: str, data: bytes) -> RawElf:
+    """Read the bytes of a file; `name` is for messages. Raises ObjectError."""
     _check_header(name, data)
-    try:
-        return _tables(name, data)
-    except ObjectError:
-        raise
-    except Exception as error:  # pyelftools raises whatever its parser trips on
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise ObjectError(
-            f"{name}: broken ELF tables ({reason})", fix=f"compile it again: {_RECIPE}"
-        ) from error
+    return _tables(name, data)
 
 
-def _read_bytes(name: str) -> bytes:
+def read_bytes(name: str) -> bytes:
     try:
         with open(name, "rb") as file:  # noqa: PTH123  # a path may be a str
             data = file.read(MAX_SIZE_BYTES + 1)
@@ -104,14 +123,14 @@ def _read_bytes(name: str) -> bytes:
 
 def _check_header(name: str, data: bytes) -> None:
     if not data:
-        raise ObjectError(f"{name}: empty file", fix=f"compile it again: {_RECIPE}")
+        raise ObjectError(f"{name}: empty file", fix=_AGAIN)
     if data[:4] != b"\x7fELF":
         hint = "this looks like C source; " if name.endswith(".c") else ""
         raise ObjectError(f"{name}: not an ELF file", fix=f"{hint}compile it: {_RECIPE}")
     if len(data) < _HEADER_BYTES:
         raise ObjectError(
             f"{name}: truncated ELF header ({len(data)} of {_HEADER_BYTES} bytes)",
-            fix=f"compile it again: {_RECIPE}",
+            fix=_AGAIN,
         )
     machine = int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
     if machine != _EM_BPF:
@@ -124,70 +143,152 @@ def _check_header(name: str, data: bytes) -> None:
         raise ObjectError(
             f"{name}: not a 64-bit little-endian BPF object", fix="compile with -target bpfel"
         )
-    table_off = int.from_bytes(data[40:48], "little")
-    entry, count = (int.from_bytes(data[at : at + 2], "little") for at in (58, 60))
-    if table_off + entry * count > len(data):
-        raise ObjectError(
-            f"{name}: truncated: section table ends at byte {table_off + entry * count}, "
-            f"the file has {len(data)}",
-            fix=f"compile it again: {_RECIPE}",
-        )
 
 
 def _tables(name: str, data: bytes) -> RawElf:
-    elf = ELFFile(io.BytesIO(data))
-    found = list(elf.iter_sections())
-    sections = tuple(_section(name, i, section, len(data)) for i, section in enumerate(found))
-    tables = [s for s in found if isinstance(s, SymbolTableSection)]
-    symbols = tuple(_symbol(s, sections) for s in tables[0].iter_symbols()) if tables else ()
-    relocations = {
-        int(s["sh_info"]): tuple(
-            Relocation(int(r["r_offset"]), int(r["r_info_type"]), symbols[r["r_info_sym"]])
-            for r in s.iter_relocations()
-        )
-        for s in found
-        if isinstance(s, RelocationSection)
-    }
+    headers = section_headers(name, data)
+    sections = _sections(name, data, headers)
+    symbols: tuple[Symbol, ...] = ()
+    for section, header in zip(sections, headers, strict=True):
+        if section.type == _SYMTAB:
+            symbols = _symbols(name, section, header, sections)
+            break
+    left, relocations = MAX_RELOCATIONS, {}
+    for section, header in zip(sections, headers, strict=True):
+        if section.type == _REL_TYPE and _is_wanted(sections, header.info):
+            left -= len(section.data) // _REL.size
+            if left < 0:
+                raise ObjectError(f"{name}: more than {MAX_RELOCATIONS} relocations")
+            relocations[header.info] = _relocations(name, section, symbols)
     return RawElf(name, sections, symbols, relocations)
 
 
-def _section(path: str, index: int, section: object, file_size: int) -> Section:
-    header = section.header  # type: ignore[attr-defined]
-    name = str(section.name)  # type: ignore[attr-defined]
-    size, offset, kind = int(header["sh_size"]), int(header["sh_offset"]), str(header["sh_type"])
-    if kind == "SHT_NOBITS":
-        if size > MAX_SIZE_BYTES:
-            raise ObjectError(f"{path}: section {name!r} claims {size} bytes of zeros")
-        data = bytes(size)
-    elif kind == "SHT_NULL":
-        data = b""
-    elif offset + size > file_size:
-        raise ObjectError(
-            f"{path}: truncated: section {name!r} ends at byte {offset + size}, "
-            f"the file has {file_size}",
-            fix=f"compile it again: {_RECIPE}",
-        )
-    else:
-        data = bytes(section.data())  # type: ignore[attr-defined]
-    return Section(index, name, kind, bool(header["sh_flags"] & 4), data)
-
-
-_SPECIAL_SECTIONS = {"SHN_UNDEF": 0}
-
-
-def _symbol(symbol: object, sections: tuple[Section, ...]) -> Symbol:
-    entry = symbol.entry  # type: ignore[attr-defined]
-    where = entry["st_shndx"]
-    index = where if isinstance(where, int) else _SPECIAL_SECTIONS.get(where, -1)
-    kind, name = str(entry["st_info"]["type"]), str(symbol.name)  # type: ignore[attr-defined]
-    if kind == "STT_SECTION" and 0 <= index < len(sections):
-        name = sections[index].name
-    return Symbol(
-        name=name,
-        section=index,
-        offset=int(entry["st_value"]),
-        size_bytes=int(entry["st_size"]),
-        type=kind,
-        binding=str(entry["st_info"]["bind"]),
-        hidden=entry["st_other"]["visibility"] in ("STV_HIDDEN", "STV_INTERNAL"),
+def _is_wanted(sections: tuple[Section, ...], target: int) -> bool:
+    """Relocations of code and of maps; those of debug information are many and of no use."""
+    return target < len(sections) and (
+        sections[target].executable or sections[target].name == ".maps"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SectionHeader:
+    """One row of the section header table, as it is in the file."""
+
+    name: str
+    type: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    entry: int
+
+
+def section_headers(path: str, data: "bytes | mmap") -> list[SectionHeader]:
+    """The section header table of a 64-bit little-endian ELF file. Raises ObjectError."""
+    table = int.from_bytes(data[40:48], "little")
+    entry, count, names = struct.unpack_from("<HHH", data, 58)
+    if count and entry != _SECTION.size:
+        raise ObjectError(f"{path}: section headers of {entry} bytes, not 64", fix=_AGAIN)
+    if table + entry * count > len(data):
+        raise ObjectError(
+            f"{path}: truncated: section table ends at byte {table + entry * count}, "
+            f"the file has {len(data)}",
+            fix=_AGAIN,
+        )
+    rows = [_SECTION.unpack_from(data, table + i * _SECTION.size) for i in range(count)]
+    if not rows:
+        return []
+    if names >= count:
+        raise ObjectError(f"{path}: section {names} should hold names, there are {count}")
+    start, length = rows[names][4], rows[names][5]
+    if start + length > len(data):
+        raise ObjectError(f"{path}: truncated: section names end at byte {start + length}")
+    return [
+        SectionHeader(_text(path, data[start : start + length], row[0]), row[1], row[2], row[4],
+                      row[5], row[6], row[7], row[9])
+        for row in rows
+    ]  # fmt: skip
+
+
+def _text(path: str, strings: bytes, offset: int) -> str:
+    end = strings.find(b"\0", offset) if offset < len(strings) else -1
+    if end < 0 or end - offset > _MAX_NAME:
+        raise ObjectError(f"{path}: no name at byte {offset} of a string table", fix=_AGAIN)
+    return strings[offset:end].decode(errors="replace")
+
+
+# C++ has long names; nobody else has
+_MAX_NAME = 4096
+
+
+def _sections(path: str, data: bytes, headers: list[SectionHeader]) -> tuple[Section, ...]:
+    # sections may overlap: together they may not be larger than the file could hold
+    left, found = 2 * MAX_SIZE_BYTES, []
+    for index, header in enumerate(headers):
+        kind = _SECTION_TYPES.get(header.type, f"SHT_{header.type:#x}")
+        left -= 0 if kind == "SHT_NULL" else header.size
+        if left < 0:
+            raise ObjectError(
+                f"{path}: section {header.name!r} of {header.size} bytes: too large in all"
+            )
+        end = header.offset + header.size
+        if kind in (_NOBITS, "SHT_NULL"):
+            content = bytes(header.size) if kind == _NOBITS else b""
+        elif end > len(data):
+            raise ObjectError(
+                f"{path}: truncated: section {header.name!r} ends at byte {end}, "
+                f"the file has {len(data)}",
+                fix=_AGAIN,
+            )
+        else:
+            content = data[header.offset : end]
+        executable = bool(header.flags & _SHF_EXECINSTR) and kind == "SHT_PROGBITS"
+        found.append(Section(index, header.name, kind, executable, content))
+    return tuple(found)
+
+
+def _symbols(
+    path: str, section: Section, header: SectionHeader, sections: tuple[Section, ...]
+) -> tuple[Symbol, ...]:
+    if len(section.data) % _SYMBOL.size or len(section.data) > MAX_SYMBOLS * _SYMBOL.size:
+        raise ObjectError(f"{path}: symbol table of {len(section.data)} bytes", fix=_AGAIN)
+    if header.link >= len(sections):
+        raise ObjectError(f"{path}: symbol names are in section {header.link}, which is not there")
+    names = sections[header.link].data
+    return tuple(_symbol(path, row, names, sections) for row in _SYMBOL.iter_unpack(section.data))
+
+
+def _symbol(path: str, row: tuple[int, ...], names: bytes, sections: tuple[Section, ...]) -> Symbol:
+    name_at, info, other, where, value, size = row
+    kind = _SYMBOL_TYPES.get(info & 0xF, f"STT_{info & 0xF}")
+    index = where if where < _RESERVED else -1
+    if index >= len(sections):
+        raise ObjectError(f"{path}: a symbol is in section {index} of {len(sections)}", fix=_AGAIN)
+    section_name = kind == "STT_SECTION" and not name_at and index >= 0
+    return Symbol(
+        name=sections[index].name if section_name else _text(path, names, name_at),
+        section=index,
+        offset=value,
+        size_bytes=size,
+        type=kind,
+        binding=_BINDINGS.get(info >> 4, f"STB_{info >> 4}"),
+        hidden=other & 3 in _HIDDEN,
+    )
+
+
+def _relocations(
+    path: str, section: Section, symbols: tuple[Symbol, ...]
+) -> tuple[Relocation, ...]:
+    if len(section.data) % _REL.size:
+        raise ObjectError(f"{path}: relocations of {len(section.data)} bytes in {section.name!r}")
+    found = []
+    for offset, info in _REL.iter_unpack(section.data):
+        if info >> 32 >= len(symbols):
+            raise ObjectError(
+                f"{path}: {section.name!r}: symbol #{info >> 32} not found for the relocation "
+                f"of byte {offset}",
+                fix=_AGAIN,
+            )
+        found.append(Relocation(offset, info & 0xFFFF_FFFF, symbols[info >> 32]))
+    return tuple(found)

@@ -23,8 +23,6 @@ from harness.sim.trace import Trace
 
 _U32 = 0xFFFF_FFFF
 _GONE = frozenset({Action.DROP, Action.ABORTED})
-# BPF_CORE_FIELD_BYTE_OFFSET, BPF_CORE_TYPE_ID_LOCAL: as compiled is right for our own types
-_CORE_AS_COMPILED = frozenset({0, 6})
 # the hook on which a program is loaded and nothing runs
 _LOAD = "load"
 
@@ -135,9 +133,9 @@ def check_allowed(machine: Machine, case: Case) -> None:
     if case.hook == _LOAD:
         raise Unsupported("whether a program loads: there is no verifier here")
     for program in programs:
-        kinds = {r.kind for r in program.core.values()} - _CORE_AS_COMPILED
-        if kinds:
-            raise Unsupported(f"CO-RE relocation of kind {min(kinds)} in program {program.name}")
+        if program.unknown:
+            pc, what = min(program.unknown.items())
+            raise Unsupported(f"{what} (instruction {pc} of program {program.name})")
 
 
 def _run_all(machine: Machine, case: Case) -> tuple[tuple[int, ...], tuple[str, ...], bytes | None]:

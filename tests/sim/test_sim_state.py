@@ -271,16 +271,6 @@ def test_csum_diff_updates_a_checksum(run, profile):
     assert run(tc(body), profile=profile).retval % 0xFFFF == expected
 
 
-def test_static_map_is_found_by_its_place(run):
-    one = MAP.format(kind="ARRAY").strip()
-    maps = f"static {one}\nstatic {one.replace(' m SEC', ' other SEC')}"
-    body = """__u32 k = 1; __u64 v = 2; bpf_map_update_elem(&other, &k, &v, 0);
-    v = 1; return bpf_map_update_elem(&m, &k, &v, 0);"""
-    seen = run(tc(body, maps))
-    assert seen.maps["m"]["01000000"] == "01" + "0" * 14
-    assert seen.maps["other"]["01000000"] == "02" + "0" * 14
-
-
 def test_endless_recursion_is_over_a_limit_of_the_simulator(run):
     before = """__noinline int f(int x) {
     int r = x ? f(x + 1) : 0; asm volatile("" : "+r"(r)); return r + x; }"""
