@@ -50,6 +50,7 @@ ATOMIC_OPS = {
 LD_IMM64 = 0x18
 CALL = 0x85
 CALLX = 0x8D
+GOTOX = 0x0D
 EXIT = 0x95
 JA = 0x05
 JA32 = 0x06
@@ -112,6 +113,10 @@ class Insn:
 
 def registers_read(insn: Insn) -> tuple[int, ...]:
     """Registers whose value the instruction needs (calls excepted)."""
+    return tuple(number for number in _reads(insn) if number <= 10)
+
+
+def _reads(insn: Insn) -> tuple[int, ...]:
     if insn.cls in (Class.ALU, Class.ALU64):
         return _alu_reads(insn)
     if insn.cls in (Class.JMP, Class.JMP32) and insn.op in JUMP_OPS:
@@ -122,7 +127,9 @@ def registers_read(insn: Insn) -> tuple[int, ...]:
         return (insn.dst,)
     if insn.cls is Class.STX:
         return _store_reads(insn)
-    return {EXIT: (0,), CALLX: (insn.dst,)}.get(insn.code, ())
+    if insn.cls is Class.LD and insn.mode in ("abs", "ind"):
+        return (6, insn.src) if insn.mode == "ind" else (6,)
+    return {EXIT: (0,), CALLX: (insn.dst,), GOTOX: (insn.dst,)}.get(insn.code, ())
 
 
 def _alu_reads(insn: Insn) -> tuple[int, ...]:

@@ -234,7 +234,7 @@ def _wide() -> Iterator[Form]:
         (5, "map_by_idx", "{index}", "5.14", ZERO),
         (6, "map_val_by_idx", "{ivalue}", "5.14", ANY),
     ):
-        to, llvm = f"r{{dst}} = {slot}", f"ld_pseudo\tr{{dst}}, {src:#x}, {{imm}}"
+        to, llvm = f"r{{dst}} = {slot}", f"ld_pseudo\tr{{dst}}, {src:#x}, {{uimm}}"
         yield Form(name, 0x18, to, "base64", since, dst=REGISTER,
                    src=frozenset({src}), imm=ANY, high=high,
                    unchecked=("high",) if src == 4 else (),

@@ -23,6 +23,10 @@ class Unsupported(Exception):  # noqa: N818
     located = False
 
 
+class EndFunction(Exception):  # noqa: N818
+    """The running function ends at once with R0 = 0: LD_ABS beyond the packet."""
+
+
 class Throw(Exception):  # noqa: N818
     """bpf_throw(cookie): unwinds to the nearest program."""
 

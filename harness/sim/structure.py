@@ -5,27 +5,46 @@ Owns the few structural rules of the verifier that the interpreter relies on, in
 words. Everything else about acceptance is a verifier's business, and there is none here.
 """
 
-from harness.bpf import isa
+from harness.bpf import isa, reserved
 from harness.bpf.isa import Class, Insn
 from harness.bpf.link import Program
 from harness.sim.signals import Fault
 
-_ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32})
-_NO_TARGET = frozenset({isa.EXIT, isa.CALL, isa.CALLX})
+_ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32, isa.GOTOX})
+_NO_TARGET = frozenset({isa.EXIT, isa.CALL, isa.CALLX, isa.GOTOX})
 
 
-def check_structure(program: Program) -> None:
-    """check_subprogs() of the verifier. Raises Fault for code that leaves its function."""
+# for machines that have callx, which no kernel has
+EVERYTHING = (1 << 16,)
+
+
+def kernel_of(profile: str) -> tuple[int, ...]:
+    """Release whose instructions a profile has; the newest one's where it is no kernel."""
+    if profile[:1].isdigit():
+        return tuple(int(part) for part in profile.split("."))
+    return reserved.NEWEST
+
+
+def check_structure(program: Program, kernel: tuple[int, ...] = reserved.NEWEST) -> None:
+    """check_and_resolve_insns() and check_subprogs() of the verifier.
+
+    Raises Fault for an instruction that `kernel` does not take and for code that leaves its
+    function.
+    """
+    for problem in reserved.problems(program.insns, kernel):
+        raise Fault(f"{problem.words}{_blamed(problem)}; instruction {problem.pc}")
     for function in program.functions:
         for pc in range(function.start, function.end):
             insn = program.insns[pc]
-            if insn.dst > 10 or insn.src > 10:
-                raise Fault(f"R{max(insn.dst, insn.src)} is invalid; instruction {pc}")
             target = jump_target(pc, insn)
             if target is not None and not function.start <= target < function.end:
                 raise Fault(f"jump out of range from insn {pc} to {target}")
         if program.insns[function.end - 1].code not in _ENDS:
             raise Fault(f"last insn is not an exit or jmp; function {function.name}")
+
+
+def _blamed(problem: reserved.Problem) -> str:
+    return f" ({problem.field} is {problem.value})" if problem.field else ""
 
 
 def jump_target(pc: int, insn: Insn) -> int | None:

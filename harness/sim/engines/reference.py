@@ -12,16 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.bpf import isa
+from harness.bpf import isa, opcodes
 from harness.bpf.isa import Class, Insn, registers_read
 from harness.bpf.link import LinkedFunction, Program, Ref, RefKind
-from harness.sim import alu
+from harness.sim import alu, skbload
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines import Registers, expressions
 from harness.sim.engines.blocks import Block, blocks_of, following, is_subprogram_call
 from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
-from harness.sim.signals import Fault, Unsupported
-from harness.sim.structure import check_structure, jump_target
+from harness.sim.signals import EndFunction, Fault, Unsupported
+from harness.sim.structure import EVERYTHING, check_structure, jump_target, kernel_of
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
@@ -66,10 +66,13 @@ class ReferenceCode:
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function: R0, or None. See harness.sim.engines.Code."""
         watch = self._machine.trace.every_instruction
-        if watch is None:
-            self._run(function, registers)
-        else:
-            self._run_watched(function, registers, watch)
+        try:
+            if watch is None:
+                self._run(function, registers)
+            else:
+                self._run_watched(function, registers, watch)
+        except EndFunction:
+            return 0
         result: int | None = registers[0]
         return result
 
@@ -139,14 +142,17 @@ class ReferenceCode:
 
 
 def prepare(machine: "Machine", program: Program) -> ReferenceCode:
-    """The engine. Raises Fault for code that leaves a function."""
-    check_structure(program)
+    """The engine. Raises Fault for code that a kernel does not take or that leaves a function."""
+    known = EVERYTHING if machine.calls_by_register else kernel_of(machine.profile.name)
+    check_structure(program, known)
     return ReferenceCode(machine, program)
 
 
 def make_step(machine: "Machine", program: Program, pc: int) -> Step:
     """Closure for an instruction that does not end a block."""
     insn = program.insns[pc]
+    if opcodes.PARAMS in (insn.dst, insn.src):
+        return _unsupported("arguments beyond the fifth (r11)")
     return _MAKERS[insn.cls](machine, program, pc, insn)
 
 
@@ -238,6 +244,8 @@ def _negate(insn: Insn, bits: int) -> Step:
 
 def _move(pc: int, insn: Insn, bits: int) -> Step:
     mask, d, s, width = (1 << bits) - 1, insn.dst, insn.src, insn.off
+    if width == 1 and bits == 64:
+        return _unsupported("addr_space_cast: arenas are not modelled")
     if width not in (0, 8, 16, 32) or (width == 32 and bits == 32):
         return _bad(pc, insn)
     if width == 0:
@@ -375,19 +383,30 @@ def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
 
 def _load_immediate(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
     if insn.code != isa.LD_IMM64:
-        if insn.code:
-            return _unsupported(f"legacy packet load, opcode 0x{insn.code:02x}")
+        if insn.mode in ("abs", "ind") and insn.size_bytes < 8:
+            return _load_packet(machine, insn)
         return _bad(pc, insn)  # second half of LD_IMM64, or nothing
     ref, d = program.refs.get(pc), insn.dst
     if ref is not None:
         return _address(machine, program, insn, ref)
     if insn.src:
-        return _unsupported(f"LD_IMM64 with source register {insn.src}")
+        form = opcodes.find(insn)
+        return _unsupported(f"{form.name if form else 'LD_IMM64'} with number {insn.imm}")
     high = program.insns[pc + 1].imm if pc + 1 < len(program.insns) else 0
     value = (high & M32) << 32 | (insn.imm & M32)
 
     def step(regs: Registers) -> None:
         regs[d] = value
+
+    return step
+
+
+def _load_packet(machine: "Machine", insn: Insn) -> Step:
+    s, indirect = insn.src, insn.mode == "ind"
+
+    def step(regs: Registers) -> None:
+        regs[0] = skbload.load(machine, insn, regs[6] & M64, regs[s] & M64 if indirect else 0)
+        regs[1:6] = _NOTHING
 
     return step
 
@@ -409,6 +428,8 @@ def _call_outside(machine: "Machine", program: Program, pc: int, insn: Insn) -> 
     ref = program.refs.get(pc)
     if insn.code == isa.CALLX and machine.calls_by_register:
         return _call_by_register(machine, pc, insn)
+    if insn.code == isa.GOTOX:
+        return _unsupported("gotox: jump tables are not modelled")
     if insn.code != isa.CALL:
         return _bad(pc, insn)
     if insn.src == isa.HELPER_CALL:
