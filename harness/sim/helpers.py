@@ -246,6 +246,13 @@ HELPERS: dict[int, tuple[str, int, Callable[..., int | None]]] = {
 _VARIADIC = frozenset({6})
 
 
+def arguments(number: int) -> int:
+    """How many registers a call looks at, from R1 on."""
+    if number in _VARIADIC:
+        return 5
+    return HELPERS[number][1] if number in HELPERS else 0
+
+
 def bind(machine: "Machine", number: int) -> Callable[[list[Any]], int | None]:
     """Make a call of helper `number` that checks and passes its arguments."""
     if number not in HELPERS:

@@ -114,6 +114,11 @@ def exists(name: str, profile: Profile) -> bool:
     return name in _KFUNCS and (name not in _LATE or name in profile.extra_kfuncs)
 
 
+def arguments(name: str) -> int:
+    """How many registers a call looks at, from R1 on."""
+    return _KFUNCS[name][0] if name in _KFUNCS else 0
+
+
 def bind(machine: "Machine", name: str) -> Callable[[list[Any]], int | None]:
     """Make a call of `name` that checks and passes its arguments."""
     if not exists(name, machine.profile):

@@ -14,15 +14,18 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.bpf import isa
 from harness.bpf.link import LinkedFunction, Program, RefKind
+from harness.sim import helpers, kfuncs
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines import Declined, Registers
 from harness.sim.engines import native_layout as at
 from harness.sim.engines.native_bridge import Bridge
-from harness.sim.engines.native_emit import PARAMETERS, Function, Unit
+from harness.sim.engines.native_emit import Function, Unit
 from harness.sim.engines.native_facts import Facts, analyse
 from harness.sim.engines.native_text import Text, prelude
-from harness.sim.frames import CALLBACK, EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame, check_depth
+from harness.sim.engines.reference import ReferenceCode
+from harness.sim.frames import EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame, check_depth
 from harness.sim.signals import Fault, Throw, Unsupported
 from harness.sim.structure import check_structure
 
@@ -34,7 +37,8 @@ try:
 except ImportError:
     llvm = None
 
-DEFAULT_LEVEL = 1
+# effort of LLVM: 0 makes a program run soon, 2 makes it run fast
+QUICK, FULL = 0, 2
 _MAX_MODULES = 64
 
 
@@ -76,11 +80,21 @@ def _compile(text: str, level: int) -> Module:
         cpu=llvm.get_host_cpu_name(), opt=level, codemodel="jitdefault"
     )
     options = llvm.create_pipeline_tuning_options(speed_level=level)
-    passes = llvm.create_pass_builder(target, options)
-    passes.getModulePassManager().run(module, passes)
+    builder = llvm.create_pass_builder(target, options)
+    passes = builder.getModulePassManager() if level else _quick_passes()
+    passes.run(module, builder)
     engine = llvm.create_mcjit_compiler(module, target)
     engine.finalize_object()
     return Module(engine, time.perf_counter() - started)
+
+
+def _quick_passes() -> Any:
+    """Of all passes those that make the code smaller: the code generator takes most of the time."""
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    return passes
 
 
 class NativeCode:
@@ -88,15 +102,20 @@ class NativeCode:
 
     engine = "native"
 
-    def __init__(self, machine: "Machine", program: Program, bridge: Bridge, level: int) -> None:
+    def __init__(
+        self, machine: "Machine", program: Program, bridge: Bridge, level: int | None
+    ) -> None:
         started = time.perf_counter()
         self._machine = machine
         self._program = program
         self._bridge = bridge
-        self._level = level
         self.number = len(bridge.programs)
         bridge.programs.append(program)
-        self.facts = analyse(program)
+        self.facts = analyse(program, self._arguments)
+        loops = any(facts.looping for facts in self.facts)
+        self.level = level if level is not None else FULL if loops else QUICK
+        self._needs = {facts.function.start: facts.needs for facts in self.facts}
+        self._reference: ReferenceCode | None = None
         # functions that companions sit on -> the code, made for them
         self._made: dict[frozenset[int], dict[int, Any]] = {}
         self._keep: list[Module] = []
@@ -108,6 +127,9 @@ class NativeCode:
         machine, bridge = self._machine, self._bridge
         if machine.trace.on:
             raise Declined("the run is traced")
+        full = sum((registers[i] is not None) << i for i in range(1, 6))
+        if self._needs[function.start] & ~full:
+            return self._run_interpreted(function, registers)
         enter = self._entries()[function.start]
         cells, live = bridge.cells, len(machine.frames)
         outer = bridge.entered, cells[at.FLOOR // 8], cells[at.DEPTH // 8], bridge.throws
@@ -123,18 +145,20 @@ class NativeCode:
             bridge.entered, cells[at.FLOOR // 8], cells[at.DEPTH // 8], bridge.throws = outer
             del lent
 
+    def _run_interpreted(self, function: LinkedFunction, registers: Registers) -> int | None:
+        """An argument that may be read is empty: the interpreter finds out whether it is."""
+        if self._reference is None:
+            self._reference = ReferenceCode(self._machine, self._program)
+        return self._reference.run(function, registers)
+
     def _prepare(self, registers: Registers, live: int) -> Any:
         """Put the arguments of a run where native code finds them."""
         machine, bridge = self._machine, self._bridge
         cells, first = bridge.cells, at.REGISTERS // 8
         for index, frame in enumerate(machine.frames, 1):
             cells[(at.RECORDS + index * at.RECORD_BYTES) // 8] = frame.stack.address
-        full = 0
         for index in range(1, 6):
-            value = registers[index]
-            cells[first + index] = 0 if value is None else value & M64
-            full |= (value is not None) << (index - 1)
-        cells[at.FULL // 8] = full
+            cells[first + index] = (registers[index] or 0) & M64
         cells[at.FRAME // 8] = machine.frames[-1].stack.address
         cells[at.FLOOR // 8] = bridge.entered = live
         cells[at.DEPTH // 8] = live << at.LIVE_SHIFT | self._chain()
@@ -205,7 +229,7 @@ class NativeCode:
             f.index for f in self.facts if attached.on(self._program, f.function)
         )
         if watched not in self._made:
-            module = compile_text(self._text(watched), self._level)
+            module = compile_text(self._text(watched), self.level)
             self._keep.append(module)
             self._made[watched] = {
                 facts.function.start: module.function(f"enter{facts.index}", ctypes.c_void_p)
@@ -216,7 +240,6 @@ class NativeCode:
     def _text(self, watched: frozenset[int]) -> str:
         unit = Unit(
             number=self.number,
-            by_start={facts.function.start: facts for facts in self.facts},
             watched=watched | {0},
             constants=self._constants(),
             max_frames=self._machine.profile.max_frames,
@@ -225,6 +248,13 @@ class NativeCode:
         parts = [Function(unit, facts).written() for facts in self.facts]
         body = "\n\n".join(parts + [_entry(facts) for facts in self.facts])
         return prelude(body) + body
+
+    def _arguments(self, pc: int) -> int:
+        """How many registers the helper or kfunc that instruction `pc` calls looks at."""
+        insn, ref = self._program.insns[pc], self._program.refs.get(pc)
+        if insn.src == isa.HELPER_CALL:
+            return helpers.arguments(insn.imm)
+        return kfuncs.arguments(ref.name) if ref is not None else 0
 
     def _constants(self) -> dict[int, int]:
         """What LD_IMM64 loads where that is known before it runs."""
@@ -244,7 +274,7 @@ def _entry(facts: Facts) -> str:
     """The way from Python into one function."""
     text = Text()
     registers = [text.read(at.REGISTERS + 8 * register) for register in range(1, 6)]
-    cells = (at.FULL, at.FRAME, at.DEPTH, at.BUDGET)
+    cells = (at.FRAME, at.DEPTH, at.BUDGET)
     given = ", ".join(f"i64 {value}" for value in (*registers, *map(text.read, cells)))
     made = text.op(f"call fastcc %r @f{facts.index}(ptr %st, {given}) noinline")
     value, budget, status = (text.op(f"extractvalue %r {made}, {i}") for i in range(3))
@@ -256,8 +286,11 @@ def _entry(facts: Facts) -> str:
     return "\n".join([f"define i64 @enter{facts.index}(ptr %st) {{", *text.lines, "}"])
 
 
-def prepare(machine: "Machine", program: Program, level: int = DEFAULT_LEVEL) -> NativeCode:
-    """The engine. Raises Declined (see the module's words), Fault for code that leaves a function."""
+def prepare(machine: "Machine", program: Program, level: int | None = None) -> NativeCode:
+    """The engine. Raises Declined (see the module's words), Fault for code that leaves a function.
+
+    `level`: QUICK to FULL; FULL by itself for programs with loops, QUICK for others.
+    """
     check_structure(program)
     reason = declines(machine, program)
     if reason:

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Arithmetic and conditions as LLVM IR: harness.sim.alu again, on i64 and i32.
 
-Owns which encodings native code knows; all others are left to the reference interpreter, one
-instruction at a time, so that reserved fields mean the same in every engine.
+Source: RFC 9669, sections 4.1 to 4.3. Knows no registers and no memory.
 """
 
 from collections.abc import Callable
 
-from harness.bpf import isa
 from harness.bpf.isa import Class, Insn
 from harness.sim.alu import M64, signed
 from harness.sim.engines.native_text import Text
@@ -19,40 +17,11 @@ _CONDITIONS = {
     "eq": "eq", "ne": "ne", "gt": "ugt", "ge": "uge", "lt": "ult", "le": "ule",
     "sgt": "sgt", "sge": "sge", "slt": "slt", "sle": "sle",
 }  # fmt: skip
-_SWAP_BITS = (16, 32, 64)
 
 
 def bits_of(insn: Insn) -> int:
     """Width of an ALU or jump instruction."""
     return 64 if insn.cls in (Class.ALU64, Class.JMP) else 32
-
-
-def alu_name(insn: Insn) -> str:
-    """Operation of an ALU instruction in its only valid form; "" when it is left to Python."""
-    name = isa.ALU_OPS.get(insn.op, "")
-    if name == "end":
-        valid = insn.imm in _SWAP_BITS and not insn.off and not insn.src
-        return name if valid and (insn.cls is Class.ALU or not insn.uses_register) else ""
-    if name == "neg":
-        return "" if insn.off or insn.src or insn.imm or insn.uses_register else name
-    if insn.imm if insn.uses_register else insn.src:
-        return ""
-    if name in ("div", "mod") and insn.off == 1:
-        return "s" + name
-    if name == "mov" and insn.uses_register and insn.off in _widths(insn):
-        return "movsx"
-    return "" if insn.off else name
-
-
-def _widths(insn: Insn) -> tuple[int, ...]:
-    return (8, 16, 32) if insn.cls is Class.ALU64 else (8, 16)
-
-
-def jump_name(insn: Insn) -> str:
-    """Condition of a jump in its only valid form; "" when it is left to Python."""
-    if insn.imm if insn.uses_register else insn.src:
-        return ""
-    return isa.JUMP_OPS.get(insn.op, "")
 
 
 def alu(text: Text, name: str, insn: Insn, left: str, right: str) -> str:

@@ -1,32 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What is known of a function before it runs, so that native code need not check it.
 
-Owns the forward analysis of one function: which registers hold something, which bytes of its own
-stack were written, at the start of each block and at each instruction. "Must" is true on all paths,
-"may" on some. Never wrong, sometimes ignorant: what is not known is checked at run time.
+Owns the analysis of one function: which arguments it needs, which registers hold something, which
+bytes of its own stack were written, at the start of each block and at each instruction. "Must" is
+true on all paths, "may" on some. What is not known is checked at run time: unlike in
+harness.sim.engines.analysis no function is left to another engine for what it does not know.
+Sets of registers are bits, 1 << number.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.bpf import isa
 from harness.bpf.isa import Class, Insn, registers_read
 from harness.bpf.link import LinkedFunction, Program
 from harness.sim.engines.blocks import Block, blocks_of, is_subprogram_call
-from harness.sim.engines.native_alu import alu_name, jump_name
+from harness.sim.engines.native_insns import accesses, asks_python, is_control, simple, stepped
 from harness.sim.memory import STACK_BYTES
 
 FRAME = 10
 ARGUMENTS = range(1, 6)
+ARGUMENT_BITS = 0b11_1110
+_ALL = (1 << 11) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known at one place: sets of registers, and a mask of stack bytes."""
+    """What is known at one place: registers, and stack bytes (bit n: byte n, on all paths)."""
 
-    must: frozenset[int]
-    may: frozenset[int]
-    # bit n: byte n of the stack was written on all paths
+    must: int
+    may: int
     stack: int
 
 
@@ -38,10 +41,14 @@ class Facts:
     function: LinkedFunction
     index: int
     blocks: dict[int, Block]
+    # number of arguments that a helper or kfunc call looks at
+    arguments: Callable[[int], int]
+    # arguments that must hold something: without them native code is not entered
+    needs: int = 0
     # first instruction of a block -> what is known there; absent: never reached
     entries: dict[int, Known] = field(default_factory=dict)
     # registers that are asked at run time whether they hold anything
-    asked: set[int] = field(default_factory=set)
+    asked: int = 0
     # R10 always points above the stack
     fixed_frame: bool = True
     # touches nothing but its own stack, whose bytes are always written first; so do its callees
@@ -50,62 +57,14 @@ class Facts:
     gives_value: bool = False
     # first instructions of the blocks that lie in a loop
     looping: set[int] = field(default_factory=set)
-    # first instructions of the functions that it calls
-    callees: set[int] = field(default_factory=set)
+    # instruction that calls a subprogram -> what it calls
+    callees: dict[int, "Facts"] = field(default_factory=dict)
 
-
-def writes(insn: Insn) -> tuple[int, ...]:
-    """Registers that get a value, calls excepted."""
-    if insn.cls in (Class.ALU, Class.ALU64, Class.LD, Class.LDX):
-        return (insn.dst,)
-    if insn.cls is Class.STX and insn.mode == "atomic":
-        name = isa.ATOMIC_OPS.get(insn.imm, "")
-        if name == "load_acquire":
-            return (insn.dst,)
-        if name == "cmpxchg":
-            return (0,)
-        return (insn.src,) if name == "xchg" or name.startswith("fetch_") else ()
-    return ()
-
-
-def simple_access(insn: Insn) -> bool:
-    """A load, store or atomic in its only valid form; others are left to Python."""
-    if insn.cls is Class.LDX:
-        return not insn.imm and (insn.mode == "mem" or (insn.mode == "memsx" and insn.code != 0x99))
-    if insn.cls is Class.ST:
-        return insn.mode == "mem" and not insn.src
-    if insn.mode == "mem":
-        return not insn.imm
-    if insn.mode != "atomic":
-        return False
-    moves = insn.imm in (0x100, 0x110)
-    return insn.imm in isa.ATOMIC_OPS and (insn.size_bytes >= 4 or moves)
-
-
-def simple(program: Program, pc: int) -> bool:
-    """Whether native code does instruction `pc` by itself, calls and jumps excepted."""
-    insn = program.insns[pc]
-    if insn.cls in (Class.ALU, Class.ALU64):
-        return bool(alu_name(insn))
-    if insn.code == isa.LD_IMM64:
-        ref = program.refs.get(pc)
-        plain = ref is None and not insn.src and not insn.off
-        return plain or (ref is not None and ref.kind in ("map", "global"))
-    return insn.cls in (Class.LDX, Class.ST, Class.STX) and simple_access(insn)
-
-
-def accesses(insn: Insn) -> tuple[int, int, bool, bool] | None:
-    """(base register, offset, reads, writes) of a simple access."""
-    if insn.cls is Class.LDX:
-        return insn.src, insn.off, True, False
-    if insn.cls is Class.ST or (insn.cls is Class.STX and insn.mode == "mem"):
-        return insn.dst, insn.off, False, True
-    if insn.cls is Class.STX:
-        name = isa.ATOMIC_OPS[insn.imm]
-        if name == "load_acquire":
-            return insn.src, insn.off, True, False
-        return insn.dst, insn.off, name != "store_release", True
-    return None
+    def given(self, pc: int) -> int:
+        """Arguments that the call at `pc` looks at, as bits."""
+        if pc in self.callees:
+            return self.callees[pc].needs
+        return (1 << self.arguments(pc) + 1) - 2
 
 
 def own_bytes(insn: Insn, facts: Facts) -> range | None:
@@ -123,45 +82,70 @@ def mask(span: range) -> int:
     return ((1 << len(span)) - 1) << span.start
 
 
-def after(facts: Facts, known: Known, pc: int, *, gives: bool) -> Known:
-    """What is known behind instruction `pc`; `gives`: a subprogram called there gives R0."""
+def reads(insn: Insn) -> int:
+    """Registers whose value an instruction needs, calls excepted, as bits."""
+    bits = 0
+    for register in registers_read(insn):
+        bits |= 1 << register
+    return bits
+
+
+def writes(insn: Insn) -> int:
+    """Registers that get a value, calls excepted, as bits."""
+    if insn.cls in (Class.ALU, Class.ALU64, Class.LD, Class.LDX):
+        return 1 << insn.dst
+    if insn.cls is Class.STX and insn.mode == "atomic":
+        name = isa.ATOMIC_OPS.get(insn.imm, "")
+        if name == "load_acquire":
+            return 1 << insn.dst
+        if name == "cmpxchg":
+            return 1
+        return 1 << insn.src if name == "xchg" or name.startswith("fetch_") else 0
+    return 0
+
+
+def after(facts: Facts, known: Known, pc: int) -> Known:
+    """What is known behind instruction `pc`."""
     program, insn = facts.program, facts.program.insns[pc]
-    must, may, stack = set(known.must), set(known.may), known.stack
     if insn.code == isa.CALL:
-        must -= {0, *ARGUMENTS}
-        may = (may | {0}) - set(ARGUMENTS)
-        if gives and is_subprogram_call(insn):
-            must.add(0)
-        return Known(frozenset(must), frozenset(may), stack)
+        must, may = known.must & ~(ARGUMENT_BITS | 1), known.may & ~ARGUMENT_BITS | 1
+        if pc in facts.callees and facts.callees[pc].gives_value:
+            must |= 1
+        return Known(must, may, known.stack)
     if stepped(program, pc):
-        return Known(frozenset({FRAME}), frozenset(range(FRAME + 1)), stack)
-    must.update(registers_read(insn))
-    must.update(writes(insn))
+        return Known(1 << FRAME, _ALL, known.stack)
+    must, stack = known.must | reads(insn) | writes(insn), known.stack
     if insn.cls in (Class.LDX, Class.ST, Class.STX):
         span, found = own_bytes(insn, facts), accesses(insn)
-        if span is not None and found is not None and found[3] and insn.imm != 0xF1:
+        if span is not None and found is not None and found[3]:
             stack |= mask(span)
-    return Known(frozenset(must), frozenset(may | must), stack)
+    return Known(must, known.may | must, stack)
 
 
-def analyse(program: Program) -> list[Facts]:
-    """Facts of every function of a program, in its order."""
+def analyse(program: Program, arguments: Callable[[int], int]) -> list[Facts]:
+    """Facts of every function of a program, in its order.
+
+    `arguments`: how many registers the helper or kfunc that instruction `pc` calls looks at.
+    """
     made = []
     for index, function in enumerate(program.functions):
-        facts = Facts(program, function, index, blocks_of(program, function))
-        code = [program.insns[pc] for block in facts.blocks.values() for pc in block.pcs]
+        facts = Facts(program, function, index, blocks_of(program, function), arguments)
         facts.looping = _looping(facts.blocks)
-        facts.fixed_frame = all(FRAME not in writes(insn) for insn in code)
+        code = [program.insns[pc] for block in facts.blocks.values() for pc in block.pcs]
+        facts.fixed_frame = not any(writes(insn) >> FRAME & 1 for insn in code)
         made.append(facts)
     by_start = {facts.function.start: facts for facts in made}
     for facts in made:
         for block in facts.blocks.values():
             insn = program.insns[block.last]
             if is_subprogram_call(insn):
-                facts.callees.add(program.function_at(block.last + 1 + insn.imm).start)
-    for facts in _callees_first(made, by_start):
-        _flow(facts, by_start)
-        _judge(facts, by_start)
+                callee = program.function_at(block.last + 1 + insn.imm)
+                facts.callees[block.last] = by_start[callee.start]
+    while any([_find_needs(facts) for facts in made]):
+        pass
+    for facts in _callees_first(made):
+        _flow(facts)
+        _judge(facts)
     return made
 
 
@@ -175,40 +159,57 @@ def _looping(blocks: dict[int, Block]) -> set[int]:
     return found
 
 
-def _callees_first(made: list[Facts], by_start: dict[int, Facts]) -> Iterable[Facts]:
+def _find_needs(facts: Facts) -> bool:
+    """Find the arguments that may be read before they are written; whether there are more now."""
+    live = dict.fromkeys(facts.blocks, 0)
+    changed = True
+    while changed:
+        changed = False
+        for start, block in reversed(facts.blocks.items()):
+            bits = 0
+            for successor in block.successors:
+                bits |= live.get(successor, 0)
+            for pc in reversed(block.pcs):
+                insn = facts.program.insns[pc]
+                if insn.code == isa.CALL:
+                    bits = bits & ~(ARGUMENT_BITS | 1) | facts.given(pc)
+                elif insn.code == isa.EXIT:
+                    bits = 0
+                else:
+                    bits = bits & ~writes(insn) | reads(insn)
+            changed |= bits != live[start]
+            live[start] = bits
+    needs = live[facts.function.start] & ARGUMENT_BITS
+    grows = needs != facts.needs
+    facts.needs = needs
+    return grows
+
+
+def _callees_first(made: list[Facts]) -> list[Facts]:
     done: dict[int, Facts] = {}
 
     def visit(facts: Facts, path: frozenset[int]) -> None:
-        start = facts.function.start
-        if start in done or start in path:
+        if facts.index in done or facts.index in path:
             return
-        for callee in sorted(facts.callees):
-            visit(by_start[callee], path | {start})
-        done.setdefault(start, facts)
+        for callee in facts.callees.values():
+            visit(callee, path | {facts.index})
+        done.setdefault(facts.index, facts)
 
     for facts in made:
         visit(facts, frozenset())
-    return done.values()
+    return list(done.values())
 
 
-def gives_at(facts: Facts, by_start: dict[int, Facts], pc: int) -> bool:
-    """Whether a subprogram that is called at `pc` surely gives R0."""
-    insn = facts.program.insns[pc]
-    if not is_subprogram_call(insn):
-        return False
-    return by_start[facts.program.function_at(pc + 1 + insn.imm).start].gives_value
-
-
-def _flow(facts: Facts, by_start: dict[int, Facts]) -> None:
+def _flow(facts: Facts) -> None:
     """Follow all paths until nothing changes: must shrinks, may grows."""
-    first = Known(frozenset({FRAME}), frozenset({FRAME, *ARGUMENTS}), 0)
-    facts.entries = {facts.function.start: first}
+    first = facts.needs | 1 << FRAME
+    facts.entries = {facts.function.start: Known(first, first, 0)}
     work = [facts.function.start]
     while work:
         start = work.pop()
         known, block = facts.entries[start], facts.blocks[start]
         for pc in block.pcs:
-            known = after(facts, known, pc, gives=gives_at(facts, by_start, pc))
+            known = after(facts, known, pc)
         for successor in block.successors:
             if successor not in facts.blocks:
                 continue
@@ -223,50 +224,43 @@ def _join(one: Known, other: Known) -> Known:
     return Known(one.must & other.must, one.may | other.may, one.stack & other.stack)
 
 
-def _judge(facts: Facts, by_start: dict[int, Facts]) -> None:
+def _judge(facts: Facts) -> None:
     """Set `asked`, `pure` and `gives_value` from the flow."""
     pure, gives = facts.fixed_frame, True
     for start, known in facts.entries.items():
         for pc in facts.blocks[start].pcs:
             insn = facts.program.insns[pc]
-            needed = set(ARGUMENTS) if insn.code == isa.CALL else set(registers_read(insn))
-            if stepped(facts.program, pc):
-                needed = set(range(FRAME))
-            facts.asked |= (needed & known.may) - known.must
-            pure = pure and _is_pure(facts, known, pc, by_start)
-            gives = gives and (insn.code != isa.EXIT or 0 in known.must)
-            known = after(facts, known, pc, gives=gives_at(facts, by_start, pc))
+            facts.asked |= _asked(facts, pc) & known.may & ~known.must
+            pure = pure and _is_pure(facts, known, pc)
+            gives = gives and (insn.code != isa.EXIT or bool(known.must & 1))
+            known = after(facts, known, pc)
         pure = pure and all(s in facts.blocks for s in facts.blocks[start].successors)
     facts.pure, facts.gives_value = pure, gives
 
 
-def stepped(program: Program, pc: int) -> bool:
-    """Whether the reference interpreter does instruction `pc` for native code."""
-    insn = program.insns[pc]
-    if insn.cls in (Class.JMP, Class.JMP32):
-        return not _is_control(insn)
-    return insn.code != isa.LD_IMM64 and not simple(program, pc)
-
-
-def _is_control(insn: Insn) -> bool:
-    known = insn.code in (isa.JA, isa.JA32, isa.EXIT, isa.CALL, isa.MAY_GOTO)
-    return known or bool(jump_name(insn))
-
-
-def _is_pure(facts: Facts, known: Known, pc: int, by_start: dict[int, Facts]) -> bool:
+def _asked(facts: Facts, pc: int) -> int:
+    """Registers that instruction `pc` wants to know about."""
     insn = facts.program.insns[pc]
-    if is_subprogram_call(insn):
-        callee = by_start[facts.program.function_at(pc + 1 + insn.imm).start]
-        return callee.pure and callee.function.linkage == "static"
-    if insn.cls in (Class.JMP, Class.JMP32):
-        seen = FRAME in registers_read(insn)
-        return _is_control(insn) and insn.code != isa.CALL and not seen
-    if not simple(facts.program, pc):
+    if insn.code == isa.CALL:
+        return ARGUMENT_BITS if pc in facts.callees else facts.given(pc)
+    return _ALL if stepped(facts.program, pc) else reads(insn)
+
+
+def _is_pure(facts: Facts, known: Known, pc: int) -> bool:
+    insn = facts.program.insns[pc]
+    if pc in facts.callees:
+        callee = facts.callees[pc]
+        direct = not callee.needs & ~known.must and callee.index > 0
+        return direct and callee.pure and callee.function.linkage == "static"
+    if asks_python(facts.program, pc):
         return False
     if insn.cls not in (Class.LDX, Class.ST, Class.STX):
-        return FRAME not in registers_read(insn)  # its number is seen
+        return not reads(insn) >> FRAME & 1  # its number is seen
     found = accesses(insn)
     if found is None or (insn.cls is Class.STX and insn.src == FRAME):
         return False
     span = own_bytes(insn, facts)
     return span is not None and (not found[2] or known.stack & mask(span) == mask(span))
+
+
+__all__ = ["Facts", "Known", "analyse", "is_control", "simple"]

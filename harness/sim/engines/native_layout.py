@@ -14,8 +14,8 @@ from harness.sim.memory import TAG
 # cells
 BUDGET, VALUE, CALLBACK, DEPTH, KNOWN, FLOOR = range(0, 48, 8)
 EXIT_KIND, EXIT_PC, FAST_THROW, HELD = range(48, 80, 8)
-# entry: which of R1 to R5 hold something, address of the stack
-FULL, FRAME = 184, 192
+# address of the stack of the function that is entered
+FRAME = 192
 # R0 to R10
 REGISTERS = 96
 

@@ -13,7 +13,8 @@ from harness.bpf import isa
 from harness.bpf.isa import Class, Insn, registers_read
 from harness.sim.alu import M64, signed
 from harness.sim.engines.native_alu import atomic
-from harness.sim.engines.native_facts import accesses, mask, own_bytes
+from harness.sim.engines.native_facts import mask, own_bytes
+from harness.sim.engines.native_insns import accesses
 from harness.sim.engines.native_text import GUEST, ones, probe
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class _Place:
         what, extra = ("store", f", i64 {value}") if value else ("load", "")
         made = text.op(
             f"call %a @{what}{self.size}(ptr %st, i64 {text.site()}, i64 {self.address}, "
-            f"i64 %depth, {text.left()}{extra})"
+            f"i64 %depth, i64 {text.budget}{extra})"
         )
         text.leave_unless_ok(text.op(f"extractvalue %a {made}, 1"))
         return "" if value else text.op(f"extractvalue %a {made}, 0")
