@@ -109,6 +109,8 @@ class Machine:
             result = self._enter(program, program.functions[0], [context.address, *[None] * 4])
             assert result is not None  # _run_program checks it
             return result
+        except RecursionError as error:  # never seen; frames end before that
+            raise Unsupported("calls nest deeper than this Python allows") from error
         finally:
             self.frames.clear()
 
@@ -234,9 +236,13 @@ class Machine:
         return self._run_program(tail.program, [tail.context, *[None] * 4])
 
     def code(self, program: Program) -> Code:
-        """A program as the engine executes it. Raises Fault for code that leaves a function."""
+        """A program as the engine executes it. Raises Fault for code that leaves a function.
+
+        A cleanup looks into the registers of all frames, which only the reference engine shows.
+        """
         if program.name not in self._code:
-            self._code[program.name] = self.engine(self, program)
+            engine = reference.prepare if self.profile.releases_at_throw else self.engine
+            self._code[program.name] = engine(self, program)
         return self._code[program.name]
 
     def locate(self, error: Fault | Unsupported, program: Program, pc: int) -> Fault | Unsupported:

@@ -17,6 +17,9 @@ _BASE = TAG << 24
 # region numbers with this bit are stacks
 STACKS = 1 << 23
 _OFFSET = 0xFFFF_FFFF
+# of all regions but stacks; a region counts for what it costs here besides its bytes
+MAX_BYTES = 192 << 20
+_REGION_BYTES = 512
 
 FORMATS = {1: Struct("<B"), 2: Struct("<H"), 4: Struct("<I"), 8: Struct("<Q")}
 # bytes of a shadow, as a number of that size
@@ -65,11 +68,15 @@ class Memory:
         self.regions: dict[int, Region] = {}
         self._next = 1
         self._free_stacks: list[Region] = []
+        self._used_bytes = 0
         self._loaders = {size: self.loader(size) for size in FORMATS}
         self._storers = {size: self.storer(size) for size in FORMATS}
 
     def region(self, name: str, data: bytearray) -> Region:
-        """Make a region that holds `data` (not copied)."""
+        """Make a region that holds `data` (not copied). Raises Unsupported over MAX_BYTES."""
+        self._used_bytes += len(data) + _REGION_BYTES
+        if self._used_bytes > MAX_BYTES:
+            raise Unsupported(f"more than {MAX_BYTES >> 20} MiB of memory in use")
         while (key := _BASE | self._next) in self.regions:
             self._count()  # all numbers were in use once
         self._count()
@@ -114,6 +121,7 @@ class Memory:
     def release(self, region: Region) -> None:
         """End a region's life: later accesses fault, of those too who remember it."""
         del self.regions[region.key]
+        self._used_bytes -= len(region.data) + _REGION_BYTES
         region.high = region.low
 
     def rewind(self) -> None:
