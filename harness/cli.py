@@ -16,6 +16,8 @@ from harness.errors import BpfthrowError, Exit, UsageError, WorldError
 VERBS = {
     "run": "harness.run_command",
     "sim": "harness.sim.command",
+    "disasm": "harness.disasm_command",
+    "asm": "harness.asm_command",
     "conformance": "harness.conformance.command",
     "vm": "harness.target.vm_command",
     "kernels": "harness.kernels.command",
