@@ -5,10 +5,15 @@ Owns the few structural rules of the verifier that the interpreter relies on, in
 words. Everything else about acceptance is a verifier's business, and there is none here.
 """
 
+from typing import TYPE_CHECKING
+
 from harness.bpf import isa, reserved
 from harness.bpf.isa import Class, Insn
-from harness.bpf.link import Program
+from harness.bpf.program import Program
 from harness.sim.signals import Fault
+
+if TYPE_CHECKING:
+    from harness.sim.machine import Machine
 
 _ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32, isa.GOTOX})
 _NO_TARGET = frozenset({isa.EXIT, isa.CALL, isa.CALLX, isa.GOTOX})
@@ -23,6 +28,12 @@ def kernel_of(profile: str) -> tuple[int, ...]:
     if profile[:1].isdigit():
         return tuple(int(part) for part in profile.split("."))
     return reserved.NEWEST
+
+
+def check_for(machine: "Machine", program: Program) -> None:
+    """check_structure() for the kernel of a machine's profile; what every engine does first."""
+    known = EVERYTHING if machine.calls_by_register else kernel_of(machine.profile.name)
+    check_structure(program, known)
 
 
 def check_structure(program: Program, kernel: tuple[int, ...] = reserved.NEWEST) -> None:

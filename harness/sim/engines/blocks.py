@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness.bpf import isa
 from harness.bpf.isa import Insn
-from harness.bpf.link import LinkedFunction, Program
+from harness.bpf.program import LinkedFunction, Program
 from harness.sim.structure import jump_target
 
 

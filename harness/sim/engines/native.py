@@ -27,7 +27,7 @@ from harness.sim.engines.native_text import Text, prelude
 from harness.sim.engines.reference import ReferenceCode
 from harness.sim.frames import EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame, check_depth
 from harness.sim.signals import Fault, Throw, Unsupported
-from harness.sim.structure import check_structure
+from harness.sim.structure import check_for
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
@@ -291,7 +291,7 @@ def prepare(machine: "Machine", program: Program, level: int | None = None) -> N
 
     `level`: QUICK to FULL; FULL by itself for programs with loops, QUICK for others.
     """
-    check_structure(program)
+    check_for(machine, program)
     reason = declines(machine, program)
     if reason:
         raise Declined(reason)
@@ -308,6 +308,8 @@ def declines(machine: "Machine", program: Program) -> str:
         return "the host is not little endian"
     if machine.trace.on:
         return "the run is traced"
+    if any(insn.code == isa.CALLX for insn in program.insns):
+        return "callx"
     throws = any(ref.name == "bpf_throw" for ref in program.refs.values())
     if throws and machine.profile.releases_at_throw:
         return f"profile {machine.profile.name} looks for what to release in registers"

@@ -186,6 +186,7 @@ class Function(Text):
             self.known, self.pc = self.facts.entries[start], start
             self.in_loop = start in self.facts.looping
             self._values.clear()
+            self._unsaved.clear()  # an exit saves nothing
             self.label(f"b{start}")
             self._charge(block.cost)
             for pc in block.pcs:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.bpf import isa, opcodes
 from harness.bpf.isa import Class, Insn, registers_read
-from harness.bpf.link import LinkedFunction, Program, Ref, RefKind
+from harness.bpf.program import LinkedFunction, Program, Ref, RefKind
 from harness.sim import alu, skbload
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines import Registers, expressions
 from harness.sim.engines.blocks import Block, blocks_of, following, is_subprogram_call
 from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
 from harness.sim.signals import EndFunction, Fault, Unsupported
-from harness.sim.structure import EVERYTHING, check_structure, jump_target, kernel_of
+from harness.sim.structure import check_for, jump_target
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
@@ -143,8 +143,7 @@ class ReferenceCode:
 
 def prepare(machine: "Machine", program: Program) -> ReferenceCode:
     """The engine. Raises Fault for code that a kernel does not take or that leaves a function."""
-    known = EVERYTHING if machine.calls_by_register else kernel_of(machine.profile.name)
-    check_structure(program, known)
+    check_for(machine, program)
     return ReferenceCode(machine, program)
 
 
