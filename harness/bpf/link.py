@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.bpf.environment import Environment
     from harness.bpf.rawelf import Relocation, Symbol
 
-__all__ = ["LinkedFunction", "Program", "Ref", "RefKind", "link"]
+__all__ = ["KCONFIG", "LinkedFunction", "Program", "Ref", "RefKind", "link"]
 
 T = TypeVar("T")
 _TEXT = ".text"

@@ -14,9 +14,10 @@ from typing import Any
 
 from harness.bpf.btf import Kind
 from harness.bpf.elf import Object
-from harness.bpf.link import LinkedFunction, Program, Ref, RefKind, link
+from harness.bpf.environment import NOWHERE, Environment
+from harness.bpf.link import KCONFIG, LinkedFunction, Program, Ref, RefKind, link
 from harness.model import Companion
-from harness.sim import helpers, kfuncs, unwind
+from harness.sim import absent, helpers, kfuncs, unwind
 from harness.sim.companions import Attached
 from harness.sim.context import Context, tracing
 from harness.sim.engines import Code, Engine, Registers, reference
@@ -50,6 +51,8 @@ class Machine:
     budget: int = DEFAULT_BUDGET
     seed: int = 1
     companions: tuple[Companion, ...] = ()
+    # what is known of the kernel on which libbpf would load
+    environment: Environment = NOWHERE
     # of the program that runs: decides what some helpers do
     program_type: str = ""
     # whether callx (0x8d) is an instruction: for no kernel it is
@@ -117,7 +120,7 @@ class Machine:
     def program(self, name: str) -> Program:
         """Linked program of this name."""
         if name not in self._programs:
-            self._programs[name] = link(self.obj, name)
+            self._programs[name] = link(self.obj, name, self.environment)
         return self._programs[name]
 
     def spend(self, instructions: int) -> None:
@@ -257,6 +260,8 @@ class Machine:
 
     def helper(self, number: int) -> Callable[[Registers], int | None]:
         """Implementation of a helper; an unknown one is only an error when it is reached."""
+        if absent.is_poison(number):
+            return absent.bind(self, number)
         return helpers.bind(self, number)
 
     def kfunc(self, ref: Ref) -> Callable[[Registers], int | None]:
@@ -268,21 +273,35 @@ class Machine:
         if ref.kind is RefKind.MAP:
             return self.maps[ref.name].handle.address
         if ref.kind is RefKind.GLOBAL:
-            return self.sections[ref.name].address + ref.offset
+            return self._section(program, ref.name).address + ref.offset
         if ref.kind is RefKind.FUNCTION:
-            return self._function_address(program, ref.name)
-        if ref.kind is RefKind.EXTERN and kfuncs.exists(ref.name, self.profile):
-            return self._addresses.setdefault(
-                ("", ref.name),
-                self.memory.region(f"kernel function {ref.name}", bytearray()).address,
-            )
+            return self._function_address(program, ref.offset)
+        if ("", ref.name) not in self._addresses:
+            self._addresses["", ref.name] = self._kernel_symbol(ref).address
+        return self._addresses["", ref.name]
+
+    def _section(self, program: Program, name: str) -> Region:
+        if name == KCONFIG and name not in self.sections:
+            region = self.memory.region(name, bytearray(program.kconfig))
+            region.writable = False
+            self.sections[name] = region
+        if name not in self.sections:
+            raise Unsupported(f"global variables in section {name}")
+        return self.sections[name]
+
+    def _kernel_symbol(self, ref: Ref) -> Region:
+        types = self.environment.btf
+        if types is not None and ref.btf_id and types.kind(ref.btf_id) is Kind.VAR:
+            return absent.variable(self, ref.name, types, ref.btf_id)
+        if ref.btf_id or kfuncs.exists(ref.name, self.profile):
+            return self.memory.region(f"kernel function {ref.name}", bytearray())
         raise Unsupported(f"extern {ref.name}")
 
-    def _function_address(self, program: Program, name: str) -> int:
-        key = (program.name, name)
+    def _function_address(self, program: Program, start: int) -> int:
+        key = (program.name, str(start))
         if key not in self._addresses:
-            function = next(f for f in program.functions if f.name == name)
-            address = self.memory.region(f"function {name}", bytearray()).address
+            function = program.function_at(start)
+            address = self.memory.region(f"function {function.name}", bytearray()).address
             self._addresses[key] = address
             self._functions[address] = (program, function)
         return self._addresses[key]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness import hooks
 from harness.bpf.elf import Object, decode_globals, read_object
+from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.link import Program, RefKind
 from harness.bpf.sections import program_type
 from harness.errors import ObjectError
@@ -33,20 +34,22 @@ def run_case(
     *,
     trace: bool | str | Trace = False,
     budget: int = DEFAULT_BUDGET,
+    environment: Environment = NOWHERE,
 ) -> Observation:
     """Run all repetitions of a case.
 
     `trace` is False, True or "events", "full" (every instruction), or a Trace to put the events
     into. Verdicts: `ran`; `rejected` with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
     not modelled or over a limit of the simulator. What libbpf refuses while it links is `rejected`
-    too, in libbpf's words. Raises ObjectError for a broken object or an unknown program,
+    too, in libbpf's words. `environment`: the kernel that libbpf would ask; a program that needs
+    to know more of it than is given is `unsupported`. Raises ObjectError for a broken object or an unknown program,
     UsageError for an unknown profile.
     """
     started, chosen, obj = time.monotonic(), semantics.profile(profile), load(case.object)
     log = trace
     if not isinstance(log, Trace):
         log = Trace(on=bool(trace), instructions=trace == "full")
-    machine = machine_for(case, profile, log, budget)
+    machine = machine_for(case, profile, log, budget, environment)
     provenance = Provenance(source="simulator", kernel=chosen.name)
     try:
         check_allowed(machine, case)
@@ -81,13 +84,15 @@ def run_case(
     )
 
 
-def machine_for(case: Case, profile: str, log: Trace, budget: int) -> Machine:
+def machine_for(
+    case: Case, profile: str, log: Trace, budget: int, environment: Environment = NOWHERE
+) -> Machine:
     """A machine with the object of a case loaded. Raises as `run_case`."""
     obj = load(case.object)
     for name in (case.program, *(c.program for c in case.companions)):
         obj.program(name)
     machine = Machine(obj, semantics.profile(profile), log, budget, companions=case.companions)
-    machine.program_type = _type_of(case)
+    machine.program_type, machine.environment = _type_of(case), environment
     return machine
 
 
