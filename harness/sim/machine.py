@@ -102,12 +102,7 @@ class Machine:
 
     def run(self, name: str, context: Context) -> int:
         """Run a program once: its 64-bit value. Raises Fault, Unsupported."""
-        self.context, self.tail_calls = context, 0
-        self.resources.live.clear()
-        self.cookies.clear()
-        program = self.program(name)
-        self.attached.attach(program, self.companions, self.program)
-        self.trace.depth = 0
+        program = self.begin(name, context)
         try:
             result = self._enter(program, program.functions[0], [context.address, *[None] * 4])
             assert result is not None  # _run_program checks it
@@ -116,6 +111,16 @@ class Machine:
             raise Unsupported("calls nest deeper than this Python allows") from error
         finally:
             self.frames.clear()
+
+    def begin(self, name: str, context: Context) -> Program:
+        """Forget the run before; the program that runs next."""
+        self.context, self.tail_calls = context, 0
+        self.resources.live.clear()
+        self.cookies.clear()
+        program = self.program(name)
+        self.attached.attach(program, self.companions, self.program)
+        self.trace.depth = 0
+        return program
 
     def program(self, name: str) -> Program:
         """Linked program of this name."""
@@ -188,13 +193,13 @@ class Machine:
             result = self._frame(program, program.functions[0], args, PROGRAM)
         except Throw as thrown:
             self.trace.depth = indent
-            result = self._handle(program, thrown.cookie)
+            result = self.handle(program, thrown.cookie)
         del self.frames[depth:]
         if result is None:
             raise Fault(f"R0 of {program.name} is not initialised at exit")
         return result
 
-    def _handle(self, program: Program, cookie: int) -> int | None:
+    def handle(self, program: Program, cookie: int) -> int | None:
         """The callback in place of the program: R1 is the cookie, nothing else is there."""
         if program.exception_callback is not None:
             function = program.functions[program.exception_callback]
