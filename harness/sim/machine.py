@@ -16,6 +16,7 @@ from harness.bpf.btf import Kind
 from harness.bpf.elf import Object
 from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.link import KCONFIG, LinkedFunction, Program, Ref, RefKind, link
+from harness.errors import UsageError
 from harness.model import Companion
 from harness.sim import absent, helpers, kfuncs, unwind
 from harness.sim.companions import Attached
@@ -39,6 +40,7 @@ from harness.sim.trace import Trace, place, value
 
 DEFAULT_BUDGET = 10_000_000
 MAX_TAIL_CALLS = 33
+_OF_THE_OBJECT = frozenset({RefKind.MAP, RefKind.GLOBAL})
 
 
 @dataclass(slots=True)
@@ -127,6 +129,22 @@ class Machine:
         if name not in self._programs:
             self._programs[name] = link(self.obj, name, self.environment)
         return self._programs[name]
+
+    def adopt(self, obj: Object, name: str) -> Program:
+        """A program of another object, to be attached as if it were one of ours.
+
+        Raises ObjectError for no such program, UsageError for one that uses maps or globals: theirs
+        are not here.
+        """
+        program = link(obj, name, self.environment)
+        used = sorted({r.name for r in program.refs.values() if r.kind in _OF_THE_OBJECT})
+        if used:
+            raise UsageError(
+                f"{obj.path}: program {name!r} uses {', '.join(used)} of its own object",
+                fix="put it into the object of the program that it attaches to",
+            )
+        self._programs[name] = program
+        return program
 
     def spend(self, instructions: int) -> None:
         """Take from the budget. Raises Unsupported when it is used up."""

@@ -3,6 +3,15 @@
 
 import pytest
 
+from harness.bpf.elf import read_object
+from harness.errors import UsageError
+from harness.model import Companion
+from harness.sim import context
+from harness.sim.machine import Machine
+from harness.sim.run import load
+from harness.sim.semantics import profile
+from harness.sim.trace import Trace
+
 JUMP_TABLE = """
 struct {{ __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 4); __uint(key_size, 4);
     __array(values, int (struct __sk_buff *)); }} jump SEC(".maps") = {{ .values = {{ {} }} }};
@@ -346,3 +355,26 @@ def test_watching_program_sees_the_main_programs_function_only(run):
         + program("entry", "step(5); bpf_tail_call(ctx, &jump, 0); return 1;")
     )
     assert run(text, attach=["on_step"]).maps[".bss"]["seen"] == "01000000"
+
+
+def test_extension_from_another_object(case_of, compiled):
+    """As a loader attaches it: the extension's object holds nothing but programs."""
+    text = GLOBAL + program("entry", "return step(5) + 1;")
+    other = read_object(
+        compiled('SEC("?freplace/step") int ext(int x) { bpf_throw(300 + x); return 0; }')
+    )
+    case = case_of(text)
+    attached = (Companion("ext", "freplace", "step"),)
+    machine = Machine(load(case.object), profile("6.12"), Trace(), companions=attached)
+    machine.program_type = "tc"
+    machine.adopt(other, "ext")
+    given = context.build("tc", "test_run", case.input, machine.memory, machine.profile)
+    assert machine.run("entry", given) == 306
+
+
+def test_extension_from_another_object_that_has_globals_is_refused(case_of, compiled):
+    text = 'int hits; SEC("?freplace/step") int ext(int x) { hits++; return 0; }'
+    case = case_of(GLOBAL + program("entry", "return step(5);"))
+    machine = Machine(load(case.object), profile("6.12"), Trace())
+    with pytest.raises(UsageError, match=r"uses \.bss of its own object"):
+        machine.adopt(read_object(compiled(text)), "ext")
