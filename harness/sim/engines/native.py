@@ -23,6 +23,7 @@ from harness.sim.engines import native_layout as at
 from harness.sim.engines.native_bridge import Bridge
 from harness.sim.engines.native_emit import Function, Unit
 from harness.sim.engines.native_facts import Facts, analyse
+from harness.sim.engines.native_loop import loop
 from harness.sim.engines.native_text import Text, prelude
 from harness.sim.engines.reference import ReferenceCode
 from harness.sim.frames import EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame, check_depth
@@ -108,7 +109,7 @@ class NativeCode:
         started = time.perf_counter()
         self._machine = machine
         self._program = program
-        self._bridge = bridge
+        self.bridge = bridge
         self.number = len(bridge.programs)
         bridge.programs.append(program)
         self.facts = analyse(program, self._arguments)
@@ -124,7 +125,7 @@ class NativeCode:
 
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function: R0, or None. See harness.sim.engines.Code."""
-        machine, bridge = self._machine, self._bridge
+        machine, bridge = self._machine, self.bridge
         if machine.trace.on:
             raise Declined("the run is traced")
         full = sum((registers[i] is not None) << i for i in range(1, 6))
@@ -138,7 +139,7 @@ class NativeCode:
             status = enter(bridge.address)
             machine.budget = signed(cells[at.BUDGET // 8])
             if status > at.EMPTY:
-                raise self._ended(status)
+                raise self.ended(status)
             return None if status else cells[at.VALUE // 8]
         finally:
             bridge.own_stack(live)
@@ -153,7 +154,7 @@ class NativeCode:
 
     def _prepare(self, registers: Registers, live: int) -> Any:
         """Put the arguments of a run where native code finds them."""
-        machine, bridge = self._machine, self._bridge
+        machine, bridge = self._machine, self.bridge
         cells, first = bridge.cells, at.REGISTERS // 8
         for index, frame in enumerate(machine.frames, 1):
             cells[(at.RECORDS + index * at.RECORD_BYTES) // 8] = frame.stack.address
@@ -180,9 +181,9 @@ class NativeCode:
 
     # ---- what went wrong ------------------------------------------------------------------
 
-    def _ended(self, status: int) -> BaseException:
+    def ended(self, status: int) -> BaseException:
         """What to raise for a status that is neither OK nor EMPTY."""
-        machine, bridge = self._machine, self._bridge
+        machine, bridge = self._machine, self.bridge
         error, bridge.error = bridge.error, None
         if error is not None:
             return error
@@ -224,12 +225,10 @@ class NativeCode:
 
     def _entries(self) -> dict[int, Any]:
         """First instruction of a function -> its code."""
-        attached = self._machine.attached
-        watched = frozenset(
-            f.index for f in self.facts if attached.on(self._program, f.function)
-        )
+        watched = self._watched()
         if watched not in self._made:
-            module = compile_text(self._text(watched), self.level)
+            body = self._functions(watched) + "\n\n".join(_entry(facts) for facts in self.facts)
+            module = compile_text(prelude(body) + body, self.level)
             self._keep.append(module)
             self._made[watched] = {
                 facts.function.start: module.function(f"enter{facts.index}", ctypes.c_void_p)
@@ -237,7 +236,26 @@ class NativeCode:
             }
         return self._made[watched]
 
-    def _text(self, watched: frozenset[int]) -> str:
+    def _watched(self) -> frozenset[int]:
+        """Functions that companions sit on."""
+        on = self._machine.attached.on
+        return frozenset(f.index for f in self.facts if on(self._program, f.function))
+
+    def loop(self) -> Any:
+        """The loop over a batch of packets (harness.sim.engines.native_loop), made for speed."""
+        started = time.perf_counter()
+        handler = self._program.exception_callback
+        callback = None if handler is None else self.facts[handler]
+        returns_cookie = self._machine.profile.default_returns_cookie
+        body = self._functions(self._watched()) + loop(
+            self.facts[0], callback, returns_cookie=returns_cookie
+        )
+        module = compile_text(prelude(body) + body, FULL)
+        self._keep.append(module)
+        self.compile_s += time.perf_counter() - started
+        return module.function("batch", ctypes.c_void_p)
+
+    def _functions(self, watched: frozenset[int]) -> str:
         unit = Unit(
             number=self.number,
             watched=watched | {0},
@@ -245,9 +263,7 @@ class NativeCode:
             max_frames=self._machine.profile.max_frames,
             restarts_at_global=self._machine.profile.frames_restart_at_global,
         )
-        parts = [Function(unit, facts).written() for facts in self.facts]
-        body = "\n\n".join(parts + [_entry(facts) for facts in self.facts])
-        return prelude(body) + body
+        return "\n\n".join(Function(unit, facts).written() for facts in self.facts) + "\n\n"
 
     def _arguments(self, pc: int) -> int:
         """How many registers the helper or kfunc that instruction `pc` calls looks at."""

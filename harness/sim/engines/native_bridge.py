@@ -17,15 +17,13 @@ from harness.sim import unwind
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines import native_layout as at
 from harness.sim.engines.reference import Step, make_step
-from harness.sim.frames import MAX_LIVE_FRAMES, SUBPROGRAM, Frame
+from harness.sim.frames import EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame
 from harness.sim.memory import STACK_BYTES, Region
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
 
-_RECORDS = MAX_LIVE_FRAMES + 2
-_BLOCK_BYTES = at.RECORDS + _RECORDS * at.RECORD_BYTES
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_int64, *[ctypes.c_uint64] * 4
 )  # fmt: skip
@@ -54,7 +52,7 @@ class Bridge:
         self.programs: list[Program] = []
         # what ended native code: raised by who entered it
         self.error: BaseException | None = None
-        self.block = bytearray(_BLOCK_BYTES)
+        self.block = bytearray(at.BLOCK_BYTES)
         self.cells = memoryview(self.block).cast("Q")
         self.address = host_address(self.block)[0]
         self._halves = memoryview(self.block).cast("I")
@@ -65,10 +63,13 @@ class Bridge:
         self.entered = 0
         # whether a throw of the running frame ends at a program
         self.throws = False
-        self._stacks = [_stack() for _ in range(_RECORDS)]
+        self._stacks = [_stack() for _ in range(at.RECORD_COUNT)]
         self._exports = [host_address(s.data) + host_address(s.shadow) for s in self._stacks]
-        for index in range(_RECORDS):
+        for index in range(at.RECORD_COUNT):
             self.own_stack(index)
+        self.cells[at.CONTEXT // 8] = at.NO_CONTEXT
+        # told before anything else what native code asks for: (what, first operand)
+        self.before: Callable[[int, int], None] | None = None
         self._callback = _CALLBACK(self._called)  # lives as long as native code may use it
         pointer = ctypes.cast(self._callback, ctypes.c_void_p).value
         assert pointer is not None  # of a function
@@ -98,7 +99,7 @@ class Bridge:
         self.cells[record + at.RECORD_SHADOW // 8] = shadow
         return one, two
 
-    def _show_frames(self) -> list[int]:
+    def show_frames(self) -> list[int]:
         """Make frames of the machine of the native ones; keys of their stacks."""
         machine, cells, shown = self.machine, self.cells, []
         live = cells[at.DEPTH // 8] >> at.LIVE_SHIFT
@@ -112,8 +113,18 @@ class Bridge:
             machine.memory.regions[stack.key] = stack
             shown.append(stack.key)
             registers = [*[None] * 10, stack.address + STACK_BYTES]
-            machine.frames.append(Frame(program, function, SUBPROGRAM, stack, registers))
+            kind = SUBPROGRAM
+            if index == 1:  # of a batch, where no machine made the frame
+                kind = EXCEPTION_CALLBACK if cells[at.STAGE // 8] else PROGRAM
+            machine.frames.append(Frame(program, function, kind, stack, registers))
         return shown
+
+    def hide_frames(self, shown: list[int]) -> None:
+        """The inverse of show_frames."""
+        for key in shown:
+            self.machine.memory.regions.pop(key, None)
+        if shown:
+            del self.machine.frames[-len(shown) :]
 
     # ---- what native code asks for --------------------------------------------------------
 
@@ -122,8 +133,11 @@ class Bridge:
         machine, cells = self.machine, self.cells
         depth = cells[at.DEPTH // 8]
         machine.budget = signed(cells[at.BUDGET // 8])
-        shown = self._show_frames()
+        shown: list[int] = []
         try:
+            if self.before is not None:
+                self.before(what, a)
+            shown = self.show_frames()
             return self._handlers[what](site, a, b, c)
         except (Fault, Unsupported) as error:
             program = self.programs[site >> 32]
@@ -140,10 +154,7 @@ class Bridge:
             self.error = error
             return at.RAISED
         finally:
-            for key in shown:
-                machine.memory.regions.pop(key, None)
-            if shown:
-                del machine.frames[-len(shown) :]
+            self.hide_frames(shown)
             cells[at.DEPTH // 8] = depth
             self.refresh()
 
@@ -253,7 +264,7 @@ class Bridge:
         if region is None or region.shadow is not None or region.load is not None:
             return
         slot = region.key % at.TABLE_ENTRIES
-        self._forget(slot)
+        self.forget(slot)
         host, export = host_address(region.data)
         entry = (at.TABLE + slot * at.ENTRY_BYTES) // 8
         self.cells[entry] = region.address + region.low
@@ -266,7 +277,8 @@ class Bridge:
         bounds = (region.low, region.high)
         self._cached[slot] = _Cached(region, region.data, bounds, region.writable, export)
 
-    def _forget(self, slot: int) -> None:
+    def forget(self, slot: int) -> None:
+        """Empty an entry of the table."""
         if self._cached.pop(slot, None) is not None:
             start = at.TABLE + slot * at.ENTRY_BYTES
             self.block[start : start + at.ENTRY_BYTES] = bytes(at.ENTRY_BYTES)
@@ -275,7 +287,7 @@ class Bridge:
         """Forget the regions that ended, moved or changed their bounds."""
         if len(self._cached) > _MAX_CHECKED:
             for slot in list(self._cached):
-                self._forget(slot)
+                self.forget(slot)
         regions = self.machine.memory.regions
         stale = [
             slot
@@ -286,12 +298,7 @@ class Bridge:
             or known.region.writable is not known.writable
         ]
         for slot in stale:
-            self._forget(slot)
-
-    def forget_all(self) -> None:
-        """Let go of all regions: nothing keeps their bytes from being resized."""
-        for slot in list(self._cached):
-            self._forget(slot)
+            self.forget(slot)
 
 
 def _stack() -> Region:

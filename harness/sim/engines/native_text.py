@@ -28,6 +28,8 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 !4 = !{!2}
 !5 = !{!"branch_weights", i32 1, i32 1000000}
 """
+# of a field of a context
+_FIELD_BYTES = 4
 # the branch is almost never taken to its first label
 COLD = ", !prof !5"
 
@@ -98,7 +100,7 @@ def probe(text: Text, address: str, size: int, *, store: bool) -> tuple[str, str
     cell = text.op(f"getelementptr i8, ptr {entry}, i64 {limits + 4 * SIZES.index(size)}")
     limit = text.op(f"zext i32 {text.op(f'load i32, ptr {cell}{OWN}')} to i64")
     inside = text.op(f"icmp ult i64 {distance}, {limit}")
-    host = _pointer(text, entry, at.ENTRY_HOST)
+    host = pointer(text, entry, at.ENTRY_HOST)
     return text.op(f"getelementptr i8, ptr {host}, i64 {distance}"), inside
 
 
@@ -163,11 +165,14 @@ def _access(size: int, *, store: bool) -> str:
     text.label("direct")
     _touch(text, host, size, store=store)
     text.label("frames")
+    first = "frames"
+    if size == _FIELD_BYTES and not store:
+        first = _context_field(text)
     floor = text.read(at.FLOOR)
     top = text.op(f"lshr i64 %depth, {at.LIVE_SHIFT}")
     text.add("br label %loop")
     text.label("loop")
-    text.add(f"%i = phi i64 [ {top}, %frames ], [ %below, %other ]")
+    text.add(f"%i = phi i64 [ {top}, %{first} ], [ %below, %other ]")
     offset = text.op(f"mul i64 %i, {at.RECORD_BYTES}")
     record = text.op(f"getelementptr i8, ptr {text.cell(at.RECORDS)}, i64 {offset}")
     distance = text.op(f"sub i64 %addr, {text.op(f'load i64, ptr {record}{OWN}')}")
@@ -179,7 +184,7 @@ def _access(size: int, *, store: bool) -> str:
     text.add(f"br i1 {more}, label %loop, label %python")
     text.label("found")
     data, shadow = (
-        text.op(f"getelementptr i8, ptr {_pointer(text, record, field)}, i64 {distance}")
+        text.op(f"getelementptr i8, ptr {pointer(text, record, field)}, i64 {distance}")
         for field in (at.RECORD_DATA, at.RECORD_SHADOW)
     )
     if store:
@@ -206,6 +211,24 @@ def _access(size: int, *, store: bool) -> str:
     return "\n".join([head, *text.lines, "}"])
 
 
+def _context_field(text: Text) -> str:
+    """Fields of the context of a batch; the label where other addresses go on."""
+    distance = text.op(f"sub i64 %addr, {text.read(at.CONTEXT)}")
+    inside = text.op(f"icmp ult i64 {distance}, {at.CONTEXT_BYTES}")
+    text.add(f"br i1 {inside}, label %aligned, label %elsewhere")
+    text.label("aligned")
+    slot = text.op(f"mul i64 {text.op(f'lshr i64 {distance}, 2')}, 8")
+    odd = text.op(f"icmp ne i64 {text.op(f'and i64 {distance}, 3')}, 0")
+    valid = text.op(f"getelementptr i8, ptr {text.cell(at.VALID)}, i64 {slot}")
+    empty = text.op(f"icmp eq i64 {text.op(f'load i64, ptr {valid}{OWN}')}, 0")
+    text.add(f"br i1 {text.op(f'or i1 {odd}, {empty}')}, label %elsewhere, label %field")
+    text.label("field")
+    value = text.op(f"getelementptr i8, ptr {text.cell(at.SLOTS)}, i64 {slot}")
+    _give(text, text.op(f"load i64, ptr {value}{OWN}"), "0")
+    text.label("elsewhere")
+    return "elsewhere"
+
+
 def _touch(text: Text, host: str, size: int, *, store: bool) -> None:
     """Load or store at a host address, and return."""
     kind, value = f"i{size * 8}", "0"
@@ -223,7 +246,7 @@ def _give(text: Text, value: str, status: str) -> None:
     text.add(f"ret %a {text.op(f'insertvalue %a {first}, i64 {status}, 1')}")
 
 
-def _pointer(text: Text, record: str, field: int) -> str:
+def pointer(text: Text, record: str, field: int) -> str:
     cell = text.op(f"getelementptr i8, ptr {record}, i64 {field}")
     return text.op(f"load ptr, ptr {cell}{OWN}")
 
