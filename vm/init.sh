@@ -32,6 +32,9 @@ $b mount -t devpts devpts /dev/pts
 $b mount -t bpf bpf /sys/fs/bpf || say "no bpffs (CONFIG_BPF_SYSCALL)"
 $b mount -t tracefs trace /sys/kernel/tracing || say "no tracefs (CONFIG_TRACING)"
 $b mount -t debugfs debug /sys/kernel/debug
+# Every load of an object with kfuncs reads it whole; sysfs gives it out in pages of 4 KiB.
+$b cp /sys/kernel/btf/vmlinux /run/vmlinux.btf &&
+	$b mount --bind /run/vmlinux.btf /sys/kernel/btf/vmlinux
 # the agent listens there
 $b ifconfig lo up
 # Whoever starts the agent waits for this file.

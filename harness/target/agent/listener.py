@@ -64,6 +64,7 @@ def _serve(server: socket.socket, identity: str, announce: int) -> None:
         if child == 0:
             agent = loop.Agent(identity)
             agent.answer(b'{"op": "hello"}')
+            spawn.batch().start()
             if announce >= 0:
                 os.write(announce, b".")
                 os.close(announce)

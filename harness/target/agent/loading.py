@@ -98,7 +98,7 @@ def _load_all(loaded: Loaded, automatic: tuple[str, ...]) -> None:
             loaded.programs[automatic[0]] = refusal
         return
     pins = f"{loaded.directory}/all"
-    done = spawn.bpftool("prog", "loadall", loaded.path, pins, "pinmaps", f"{pins}/maps")
+    done = spawn.batch().run("prog", "loadall", loaded.path, pins, "pinmaps", f"{pins}/maps")
     log = done.stderr + done.stdout
     if done.status == 0:
         _adopt(loaded, pins)

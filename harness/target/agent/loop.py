@@ -19,7 +19,7 @@ from typing import Any
 from harness import wire
 from harness.errors import BpfthrowError, UsageError, WorldError
 from harness.model import Case
-from harness.target.agent import syscall
+from harness.target.agent import spawn, syscall
 from harness.target.agent.session import Session
 
 Result = dict[str, Any]
@@ -58,6 +58,7 @@ class Agent:
 
     def close(self) -> None:
         """End the session."""
+        spawn.batch().close()
         if self._session is not None:
             self._session.close()
 
