@@ -88,6 +88,28 @@ int only_target(struct __sk_buff *skb)
 	return jump_1(skb) + 8;
 }
 
+/* Callbacks on both sides: the target's is asked, the caller's only for a throw of its own. */
+SEC("tc") __success
+__retval(2025)
+__hook("test_run")
+__exception_cb(callers)
+__global_is(callers_calls, 0)
+int both(struct __sk_buff *skb)
+{
+	return jump_1(skb) + 8;
+}
+
+SEC("tc") __success
+__retval(3017)
+__hook("test_run")
+__exception_cb(callers)
+__global_is(callers_calls, 1)
+int both_throw(struct __sk_buff *skb)
+{
+	bpf_throw(jump_1(skb));
+	return 0;
+}
+
 SEC("tc") __success
 __retval(74)
 __hook("test_run")
