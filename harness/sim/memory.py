@@ -124,6 +124,12 @@ class Memory:
         self._used_bytes -= len(region.data) + _REGION_BYTES
         region.high = region.low
 
+    def upcoming(self) -> int:
+        """Address of the region that is made next."""
+        while _BASE | self._next in self.regions:
+            self._count()
+        return (_BASE | self._next) << 32
+
     def rewind(self) -> None:
         """Give numbers out again that nothing has any more: called between runs, never inside.
 
