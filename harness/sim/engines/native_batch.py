@@ -61,6 +61,8 @@ class NativeRunner:
         self._keep = host_address(self._buffer)
         self._loop = code.loop()
         self.compile_s = code.compile_s
+        # address of the region that the machine makes next, for which the addresses are set
+        self._base = 0
         # of the packet that Python has a part in
         self._index = 0
         self._batch = Batch()
@@ -96,8 +98,6 @@ class NativeRunner:
         cells, threw = bridge.cells, host_address(seen.threw) if seen.threw else (0, None)
         data = ctypes.c_char_p(bytes(batch.data))
         pointer = ctypes.cast(data, ctypes.c_void_p).value or 0
-        number = fields.packet >> 32
-        entry = at.TABLE + number % at.TABLE_ENTRIES * at.ENTRY_BYTES
         for cell, value in (
             (at.DATA, pointer),
             (at.OFFSETS, batch.offsets.buffer_info()[0]),
@@ -109,27 +109,37 @@ class NativeRunner:
             (at.LONGEST, fields.longest),
             (at.HIDDEN, fields.hidden_bytes),
             (at.STRIPS, fields.strips_tags),
-            (at.PACKET, fields.packet + fields.headroom_bytes),
             (at.PACKET_HOST, self._keep[0] + fields.headroom_bytes),
-            (at.PACKET_ENTRY, entry),
             (at.END_SLOT, fields.end_slot),
             (at.LENGTH_SLOT, fields.length_slot),
             (at.PROTOCOL_SLOT, fields.protocol_slot),
-            (at.RUN_CONTEXT, fields.context),
             (at.RUN_BUDGET, self._budget),
             (at.FLOOR, 1),
         ):
             cells[cell // 8] = value
         for slot in range(at.SLOT_COUNT):
-            known = fields.values.get(slot)
-            cells[at.SLOTS // 8 + slot] = known or 0
-            cells[at.VALID // 8 + slot] = known is not None
+            cells[at.VALID // 8 + slot] = slot in fields.values
+        self._base = 0
+        self._settle()
         bridge.entered = 0
         bridge.own_stack(1)
         bridge.before = self._before
         machine.budget = self._budget
         bridge.refresh()
         return data, threw
+
+    def _settle(self) -> None:
+        """Let context and packet of the next run have the numbers that the machine would give."""
+        base, cells, fields = self._machine.memory.upcoming(), self._bridge.cells, self._fields
+        if base == self._base:
+            return
+        self._base, packet = base, base + fields.packet
+        cells[at.RUN_CONTEXT // 8] = base + fields.context
+        cells[at.PACKET // 8] = packet + fields.headroom_bytes
+        entry = (packet >> 32) % at.TABLE_ENTRIES * at.ENTRY_BYTES
+        cells[at.PACKET_ENTRY // 8] = at.TABLE + entry
+        for slot, value in fields.values.items():
+            cells[at.SLOTS // 8 + slot] = value + (packet if slot in fields.pointers else 0)
 
     def _some(self, start: int, end: int, seen: Outcomes) -> int:
         """Run packets from `start` on until one needs Python; the index behind the last one."""
@@ -167,6 +177,7 @@ class NativeRunner:
             seen.failures[index] = made.failures[0]
         if seen.frames is not None and made.frames:
             seen.frames.append(made.frames[0])
+        self._settle()
         bridge.before = self._before
         bridge.entered, bridge.cells[at.FLOOR // 8] = 0, 1
         bridge.refresh()
@@ -200,7 +211,8 @@ class NativeRunner:
             machine.profile,
         )  # fmt: skip
         assert given.packet is not None  # of these program types
-        assert (given.address, given.packet.region.address) == (fields.context, fields.packet)
+        assert given.address == cells[at.RUN_CONTEXT // 8]
+        assert given.packet.region.address + fields.headroom_bytes == cells[at.PACKET // 8]
         machine.begin(self._case.program, given)
         if cells[at.STAGE // 8]:
             machine.cookies.append(self._seen_cookie(index))
@@ -214,7 +226,7 @@ class NativeRunner:
     def _forget_packet(self) -> None:
         """Take the packet of the loop out of the region table."""
         entry = self._bridge.cells[at.PACKET_ENTRY // 8]
-        self._bridge.forget((self._fields.packet >> 32) % at.TABLE_ENTRIES)
+        self._bridge.forget((entry - at.TABLE) // at.ENTRY_BYTES)
         self._bridge.block[entry : entry + at.ENTRY_BYTES] = bytes(at.ENTRY_BYTES)
 
     def _seen_cookie(self, index: int) -> int:
@@ -247,6 +259,7 @@ class NativeRunner:
             bridge.forget((address >> 32) % at.TABLE_ENTRIES)
             machine.memory.regions.pop(address >> 32, None)
         machine.memory.rewind()
+        self._settle()
         self._given = None
         machine.budget = self._budget
         bridge.entered, bridge.cells[at.FLOOR // 8] = 0, 1

@@ -48,7 +48,7 @@ _TAGGED = 2
 class Fields:
     """What native code needs to know of the contexts of one machine and hook."""
 
-    # addresses of context and packet, the same for each packet of a batch
+    # addresses of context and packet, from that of the region that is made next
     context: int
     packet: int
     # bytes before the frame in the packet's region; bytes of the frame that nobody sees
@@ -61,6 +61,8 @@ class Fields:
     strips_tags: bool
     # offset / 4 -> value of the fields that are there; those of the slots below change
     values: dict[int, int]
+    # of these, the ones whose value counts from the packet's address
+    pointers: frozenset[int]
     end_slot: int
     length_slot: int
     protocol_slot: int
@@ -82,6 +84,7 @@ class _Seen:
 
 def fields_of(machine: "Machine", case: Case) -> Fields:
     """Look at contexts of a machine. Raises Declined where they do not look alike."""
+    base = machine.memory.upcoming()
     seen = [_look(machine, case, frame) for frame in _PROBES]
     first = seen[0]
     for one in seen:
@@ -98,16 +101,18 @@ def fields_of(machine: "Machine", case: Case) -> Fields:
     protocol = _slot(plain, lambda one: int.from_bytes(one.frame[12:14], "little"))
     for slot in (end, length, protocol):
         values.setdefault(slot, 0)
+    pointers = frozenset(s for s, value in values.items() if value >> 32 == first.packet >> 32)
     longest = MAX_XDP_BYTES if machine.program_type == "xdp" else _LONGEST
     return Fields(
-        context=first.context,
-        packet=first.packet,
+        context=first.context - base,
+        packet=first.packet - base,
         headroom_bytes=first.start,
         hidden_bytes=first.hidden,
         shortest=ETH_HEADER_BYTES,
         longest=longest,
         strips_tags=seen[_TAGGED].size != len(_PROBES[_TAGGED]) - first.hidden,
-        values=values,
+        values={s: v - first.packet * (s in pointers) for s, v in values.items()},
+        pointers=pointers,
         end_slot=end,
         length_slot=length,
         protocol_slot=protocol,
