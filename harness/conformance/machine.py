@@ -58,6 +58,7 @@ class Machine:
 
     # the suite's callx
     calls_by_register = True
+    companions = ()
 
     def __init__(self, budget: int, watch: Watch | None) -> None:
         self.memory = Memory()
@@ -100,6 +101,10 @@ class Machine:
         self.budget -= instructions
         if self.budget < 0:
             raise Unsupported("instruction budget used up")
+
+    def frames_left(self) -> int:
+        """Frames of static subprograms that the running function may nest."""
+        return MAX_FRAMES - self.depth
 
     def call(
         self, _program: Program, callee: LinkedFunction, args: Registers, _pc: int

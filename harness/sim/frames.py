@@ -32,18 +32,29 @@ class Frame:
     registers: list[Any]
 
 
+def frames_left(frames: Sequence[Frame], profile: Profile) -> int:
+    """Frames of static subprograms that check_depth() still accepts on top of these."""
+    return min(profile.max_frames - _chain(frames, profile), MAX_LIVE_FRAMES - len(frames))
+
+
 def check_depth(frames: Sequence[Frame], profile: Profile) -> None:
     """check_max_stack_depth_subprog(): frames of one call chain of one program.
 
     Raises Fault for a chain that is too deep, Unsupported for too many frames in all.
     """
-    count = 0
     if len(frames) > MAX_LIVE_FRAMES:
         raise Unsupported(f"more than {MAX_LIVE_FRAMES} frames")
+    count = _chain(frames, profile)
+    if count > profile.max_frames:
+        raise Fault(f"the call stack of {count} frames is too deep !")
+
+
+def _chain(frames: Sequence[Frame], profile: Profile) -> int:
+    """Frames of the call chain that the last one is in."""
+    count = 0
     for frame in reversed(frames):
         count += 1
         restart = profile.frames_restart_at_global and frame.function.linkage == "global"
         if frame.kind in (PROGRAM, EXCEPTION_CALLBACK) or restart:
             break
-    if count > profile.max_frames:
-        raise Fault(f"the call stack of {count} frames is too deep !")
+    return count

@@ -29,6 +29,7 @@ from harness.sim.frames import (
     SUBPROGRAM,
     Frame,
     check_depth,
+    frames_left,
 )
 from harness.sim.maps import Map, check, create
 from harness.sim.memory import STACK_BYTES, Memory, Region
@@ -270,6 +271,10 @@ class Machine:
             engine = reference.prepare if self.profile.releases_at_throw else self.engine
             self._code[program.name] = engine(self, program)
         return self._code[program.name]
+
+    def frames_left(self) -> int:
+        """Frames of static subprograms that the running function may nest."""
+        return frames_left(self.frames, self.profile)
 
     def locate(self, error: Fault | Unsupported, program: Program, pc: int) -> Fault | Unsupported:
         """Put the place where it came up into an error's words, once."""

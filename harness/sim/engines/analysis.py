@@ -32,6 +32,7 @@ from harness.sim.engines.blocks import Block, blocks_of, is_subprogram_call
 STACK_BYTES = 512
 ARGUMENTS = 0b11_1110  # R1 to R5
 _FP = 10
+_ENCODED = 16  # registers that an instruction can name; those beyond R10 are always empty
 _PACKET_CONTEXT = 6  # LD_ABS and LD_IND take the skb from R6
 _FAR = 1 << 32
 
@@ -63,7 +64,7 @@ class State:
     must: int
     # may hold one; the others are certainly empty
     may: int
-    # of R0 to R10
+    # by register
     values: tuple[Value, ...]
     # bytes of this frame's stack that were certainly written: bit i is offset i from its start
     # (r10 - 512), so that bit 511 is the byte at r10 - 1
@@ -106,6 +107,11 @@ class Access:
     size: int
     reads: bool
     writes: bool
+
+    @property
+    def mask(self) -> int:
+        """Its bytes, as in State.written."""
+        return ((1 << self.size) - 1) << self.offset
 
 
 @dataclass(slots=True)
@@ -222,14 +228,14 @@ def _needed_before(known: Facts, pc: int, used: int) -> int:
         reads |= known.callees[pc].needs
     elif insn.code == isa.EXIT:
         reads = 0
-    return used & ~_writes(insn) | reads
+    return used & ~registers_written(insn) | reads
 
 
 def _live_before(known: Facts, pc: int, used: int) -> int:
     """The same with everything that a call or a caller may look at."""
     insn = known.program.insns[pc]
     reads = _reads(insn) | (ARGUMENTS if insn.code == isa.CALL else 0)
-    return used & ~_writes(insn) | reads
+    return used & ~registers_written(insn) | reads
 
 
 def _reads(insn: Insn) -> int:
@@ -242,8 +248,8 @@ def _reads(insn: Insn) -> int:
     return bits
 
 
-def _writes(insn: Insn) -> int:
-    """Registers that hold something else, or nothing, behind an instruction."""
+def registers_written(insn: Insn) -> int:
+    """Registers, as bits, that hold something else, or nothing, behind an instruction."""
     if insn.code == isa.CALL or is_packet_load(insn):
         return ARGUMENTS | 1
     if insn.cls in (Class.ALU, Class.ALU64, Class.LDX) or insn.code == isa.LD_IMM64:
@@ -268,8 +274,8 @@ def is_packet_load(insn: Insn) -> bool:
 
 def _flow(known: Facts) -> None:
     """Find `before` and `returns` for what is known of the callees."""
-    values: list[Value] = [None] * 10
-    values.append(Pointer("fp", 0))
+    values: list[Value] = [None] * _ENCODED
+    values[_FP] = Pointer("fp", 0)
     for register in range(1, 6):
         if known.needs >> register & 1:
             values[register] = Pointer(f"r{register}", 0)
@@ -299,8 +305,8 @@ def _after(known: Facts, pc: int, state: State) -> State:
     written = state.written
     access = _access(insn, pc, state)
     if access is not None and access.writes and access.offset >= 0:
-        written |= ((1 << access.size) - 1) << access.offset
-    gone = _writes(insn)
+        written |= access.mask
+    gone = registers_written(insn)
     if not gone:
         return replace(state, written=written)
     values = [None if gone >> r & 1 else v for r, v in enumerate(state.values)]
@@ -376,11 +382,12 @@ def _judge(known: Facts, pc: int, state: State) -> None:
     if empty and not known.unproven:
         number = (empty & -empty).bit_length() - 1
         known.unproven = f"R{number} may be empty at instruction {pc}"
+    if max(insn.dst, insn.src) > _FP and not known.unproven:
+        known.unproven = f"R{max(insn.dst, insn.src)} at instruction {pc}"
     access = _access(insn, pc, state)
     if access is not None and access.offset >= 0:
         known.accesses[pc] = access
-        missing = ((1 << access.size) - 1) << access.offset & ~state.written
-        known.reads_unwritten |= access.reads and missing != 0
+        known.reads_unwritten |= access.reads and access.mask & ~state.written != 0
     known.fp_escapes |= any(
         _of_frame(state.values[register]) for register in _given_away(insn, access)
     ) or _hides_frame(known, pc, insn, state)

@@ -68,7 +68,7 @@ class ReferenceCode:
         watch = self._machine.trace.every_instruction
         try:
             if watch is None:
-                self._run(function, registers)
+                self._run(function, registers, function.start)
             else:
                 self._run_watched(function, registers, watch)
         except EndFunction:
@@ -76,8 +76,32 @@ class ReferenceCode:
         result: int | None = registers[0]
         return result
 
-    def _run(self, function: LinkedFunction, registers: Registers) -> None:
-        ready, machine, pc = self._ready, self._machine, function.start
+    def resume(self, function: LinkedFunction, pc: int, registers: Registers) -> int | None:
+        """Execute the rest of a function, for an engine that charged the block of `pc` already."""
+        block = next(b for b in self._blocks(function).values() if b.start <= pc <= b.last)
+        try:
+            if pc > block.start:
+                rest = self._ready.get(block.start) or self._make(function, block.start)
+                pc = self._run_rest(rest, block.pcs.index(pc), registers)
+            self._run(function, registers, pc)
+        except EndFunction:
+            return 0
+        result: int | None = registers[0]
+        return result
+
+    def _run_rest(self, block: _Ready, before: int, registers: Registers) -> int:
+        step: Step | Leave | None = None
+        try:
+            for step in block.steps[before:]:
+                step(registers)
+            leave = step = block.leave
+            return leave(registers)
+        except (TypeError, Fault, Unsupported) as error:
+            self._explain(error, block.pc_of(step or block.leave), registers)
+            raise
+
+    def _run(self, function: LinkedFunction, registers: Registers, pc: int) -> None:
+        ready, machine = self._ready, self._machine
         step: Step | Leave | None = None
         try:
             while pc != EXIT:
@@ -125,11 +149,14 @@ class ReferenceCode:
             ) from error
         raise self._machine.locate(error, self._program, pc)
 
-    def _make(self, function: LinkedFunction, pc: int) -> _Ready:
-        """Make the closures of the block at `pc`."""
+    def _blocks(self, function: LinkedFunction) -> dict[int, Block]:
         if function.start not in self._functions:
             self._functions[function.start] = blocks_of(self._program, function)
-        block = self._functions[function.start].get(pc)
+        return self._functions[function.start]
+
+    def _make(self, function: LinkedFunction, pc: int) -> _Ready:
+        """Make the closures of the block at `pc`."""
+        block = self._blocks(function).get(pc)
         if block is None:
             raise Fault(f"last insn is not an exit or jmp; function {function.name}")
         leave = _make_leave(self._machine, self._program, block.last)
