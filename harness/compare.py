@@ -79,8 +79,14 @@ def compare(
 
 
 def has_say(simulated: Observation | None) -> bool:
-    """Whether the simulator answered at all: an unknown helper leaves it without a say."""
-    return simulated is not None and simulated.verdict is not Verdict.UNSUPPORTED
+    """Whether the simulator answered at all: an unknown helper leaves it without a say, and so
+    does an answer that is one of several right ones.
+    """
+    return (
+        simulated is not None
+        and simulated.verdict is not Verdict.UNSUPPORTED
+        and not simulated.doubts
+    )
 
 
 def expectation_for(case: Case, kernel_release: str) -> Expectation:

@@ -121,6 +121,9 @@ class Observation:
     splats: tuple[str, ...] = ()
     # what was left behind: "prog 17 'main'", "map 3 'hits'", "link 2"
     leaks: tuple[str, ...] = ()
+    # of a simulator: why a kernel may rightly answer otherwise (an LRU map evicted, ...): then
+    # nothing is held against it
+    doubts: tuple[str, ...] = ()
     # full verifier or libbpf log; never compared
     log: str = ""
     # this case's window of the kernel log; never compared

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from harness.hooks import HOOKS
 from harness.model import Input
 from harness.sim.memory import Memory, Region
+from harness.sim.packet import ETH_HEADER_BYTES, Packet
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, Unsupported
 
 XDP_HEADROOM_BYTES = 256
 SKB_HEADROOM_BYTES = 64
-_TAILROOM_BYTES = 320
+TAILROOM_BYTES = 320
 # what is left of a page between head room and tail room
-MAX_XDP_BYTES = 4096 - XDP_HEADROOM_BYTES - _TAILROOM_BYTES
-ETH_HEADER_BYTES = 14
+MAX_XDP_BYTES = 4096 - XDP_HEADROOM_BYTES - TAILROOM_BYTES
 _VLAN_TAG_BYTES = 4
 _VLAN_TYPES = frozenset({0x8100, 0x88A8})
 _LOOPBACK = 1  # the interface that BPF_PROG_TEST_RUN lends
@@ -58,25 +58,6 @@ MAX_TRACEPOINT_ARGS = 12
 
 
 @dataclass(slots=True)
-class Packet:
-    """A frame in memory; positions are offsets in its region."""
-
-    region: Region
-    # where data_meta, data and data_end point
-    meta: int
-    start: int
-    end: int
-    # bytes of the frame before `start` that the program does not see (cgroup_skb: Ethernet)
-    hidden: bytes = b""
-    # data_end was never set: every bounds check fails
-    closed: bool = False
-
-    def settle(self) -> None:
-        """Let the bounds of the region follow a move of the positions."""
-        self.region.low, self.region.high = self.meta, self.end
-
-
-@dataclass(slots=True)
 class Context:
     """R1 of one run, and what comes out of it."""
 
@@ -86,6 +67,8 @@ class Context:
     fields: dict[str, int | None] = field(default_factory=dict)
     # frames come from an interface, not from BPF_PROG_TEST_RUN
     live: bool = False
+    # what cgroup programs leave by bpf_set_retval()
+    retval: int = 0
     # BPF_PROG_TEST_RUN of an XDP program gives back the metadata in front of the frame too
     gives_metadata: bool = False
 
@@ -121,7 +104,7 @@ def _packet_of(given: Input) -> bytes:
 
 
 def _load_packet(memory: Memory, frame: bytes, headroom: int, hidden: bytes = b"") -> Packet:
-    data = bytearray(headroom) + frame + bytearray(_TAILROOM_BYTES)
+    data = bytearray(headroom) + frame + bytearray(TAILROOM_BYTES)
     packet = Packet(memory.region("packet", data), headroom, headroom, headroom + len(frame))
     packet.hidden = hidden
     packet.settle()
@@ -158,6 +141,7 @@ def _cgroup_skb(memory: Memory, given: Input, hook: str) -> Context:
     frame = _packet_of(given)
     inner = frame[ETH_HEADER_BYTES:]
     packet = _load_packet(memory, inner, SKB_HEADROOM_BYTES, bytes(ETH_HEADER_BYTES))
+    packet.network, packet.mac = 0, frame[:ETH_HEADER_BYTES]
     fields = _skb_fields(frame, hook, None)
     return _with_fields(memory, "__sk_buff", _SKB, _SKB_BYTES, fields, packet, "cgroup_skb")
 
@@ -267,14 +251,14 @@ def _raw_tp(memory: Memory, given: Input, _hook: str) -> Context:
     return Context(region.address)
 
 
-def tracing(memory: Memory, values: list[int | None]) -> Context:
+def tracing(memory: Memory, values: list[int | None]) -> Region:
     """Context of fentry and fexit: the target's arguments, then (fexit) its result."""
     region = memory.unwritten("tracing ctx", len(values) * 8)
     for index, value in enumerate(values):
         if value is not None:
             memory.store(region.address + index * 8, 8, value)
     region.writable = False
-    return Context(region.address)
+    return region
 
 
 _BUILDERS: dict[str, Builder] = {

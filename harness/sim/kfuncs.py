@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.sim import graph, iterators, resources
 from harness.sim.alu import M64
+from harness.sim.helper import dynptrs
 from harness.sim.semantics import PROFILES, Profile
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import value
@@ -103,6 +104,7 @@ _KFUNCS: dict[str, tuple[int, Callable[..., int | None]]] = {
     "bpf_res_spin_unlock_irqrestore": (2, _res_unlock),
     **iterators.KFUNCS,
     **graph.KFUNCS,
+    **dynptrs.KFUNCS,
 }
 # since 6.19 some have a second name, without the arguments that only the verifier fills in
 _KFUNCS |= {name.removesuffix("_impl"): entry for name, entry in _KFUNCS.items()}

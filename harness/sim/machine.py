@@ -31,13 +31,14 @@ from harness.sim.frames import (
     check_depth,
     frames_left,
 )
-from harness.sim.maps import Map, check, create
+from harness.sim.maps import Map, check, create, fill
 from harness.sim.memory import STACK_BYTES, Memory, Region
 from harness.sim.objects import Objects
 from harness.sim.resources import Resources
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
 from harness.sim.trace import Trace, place, value
+from harness.sim.world import Recorder, World
 
 DEFAULT_BUDGET = 10_000_000
 MAX_TAIL_CALLS = 33
@@ -63,6 +64,10 @@ class Machine:
     memory: Memory = field(default_factory=Memory)
     frames: list[Frame] = field(default_factory=list)
     maps: dict[str, Map] = field(default_factory=dict)
+    map_by_address: dict[int, Map] = field(default_factory=dict)
+    # seeded inputs, and what left the program by helpers: redirects, clones, events
+    world: World = field(default_factory=World)
+    recorder: Recorder = field(default_factory=Recorder)
     sections: dict[str, Region] = field(default_factory=dict)
     # of the run that is going on
     context: Context = field(default_factory=lambda: Context(0))
@@ -95,7 +100,8 @@ class Machine:
         self.resources, self.objects = Resources(self, [], []), Objects(self)
         self.trace.memory, self.trace.machine = self.memory, self
         for definition in self.obj.maps:
-            self.maps[definition.name] = create(definition, self.memory)
+            self.maps[definition.name] = create(definition, self.memory, self.world)
+        self.map_by_address = fill(self.maps.values())
         for section in self.obj.sections:
             region = self.memory.region(section.name, bytearray(section.data))
             region.writable = not section.read_only
@@ -187,19 +193,26 @@ class Machine:
             return self._enter(extension, extension.functions[0], args)
         for companion in watching:
             if companion.kind == "fentry":
-                self._watch(companion, args[: self._arity(function)])
+                self._watch(companion, args[: self._arity(function)], self._arity(function))
         if function is program.functions[0]:
             result: int | None = self._run_program(program, args)
         else:
             result = self._frame(program, function, args, SUBPROGRAM)
         for companion in watching:
             if companion.kind == "fexit":
-                self._watch(companion, [*args[: self._arity(function)], result])
+                count = self._arity(function)
+                self._watch(companion, [*args[:count], result], count)
         return result
 
-    def _watch(self, companion: Companion, values: list[int | None]) -> None:
-        context = tracing(self.memory, values)
-        self._run_program(self.program(companion.program), [context.address, *[None] * 4])
+    def _watch(self, companion: Companion, values: list[int | None], count: int) -> None:
+        """Run a tracing program; `count` of the values are arguments."""
+        region = tracing(self.memory, values)
+        self.recorder.watched[region.key] = count, len(values) > count
+        try:
+            self._run_program(self.program(companion.program), [region.address, *[None] * 4])
+        finally:
+            del self.recorder.watched[region.key]
+            self.memory.release(region)
 
     def _arity(self, function: LinkedFunction) -> int:
         found = self.obj.btf.find(Kind.FUNC, function.name)
@@ -234,11 +247,11 @@ class Machine:
         stack = self.memory.stack("stack of " + function.name, self.budget)
         registers: Registers = [None, *args, *[None] * 4, stack.address + STACK_BYTES]
         self.frames.append(Frame(program, function, kind, stack, registers))
-        check_depth(self.frames, self.profile)
-        if self.trace.on:
-            self.trace.enter(self.frames[-1], args[: self._arity(function)])
         target: TailCall | None = None
         try:
+            check_depth(self.frames, self.profile)
+            if self.trace.on:
+                self.trace.enter(self.frames[-1], args[: self._arity(function)])
             result: int | None = self.code(program).run(function, registers)
             if self.resources.live:
                 self.resources.check_return(len(self.frames) - 1)
@@ -299,7 +312,7 @@ class Machine:
     def address_of(self, program: Program, ref: Ref) -> int:
         """Value that a relocated LD_IMM64 loads. Raises Unsupported for unknown externs."""
         if ref.kind is RefKind.MAP:
-            return self.maps[ref.name].handle.address
+            return int(self.maps[ref.name].place.handle.address)
         if ref.kind is RefKind.GLOBAL:
             return self._section(program, ref.name).address + ref.offset
         if ref.kind is RefKind.FUNCTION:
@@ -336,7 +349,7 @@ class Machine:
 
     def map_at(self, address: int) -> Map:
         """The map whose address a helper got. Raises Fault, Unsupported."""
-        found = next((m for m in self.maps.values() if m.handle.address == address), None)
+        found = self.map_by_address.get(address)
         if found is None:
             raise Fault(f"{value(address)} is not a map")
         return check(found)

@@ -1,170 +1,104 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Maps of the simulated kernel: arrays, hashes, program arrays, queues, ring buffers.
+"""The table of map types, and what an observation holds of them.
 
-Owns look-up, update and delete with the kernel's error numbers (kernel/bpf/{array,hash}tab.c,
-queue_stack_maps.c, ringbuf.c). One CPU: a per-CPU map holds one value. Each value is a region of
-its own, so that running off its end faults.
+Owns which class models which type; the classes are in harness.sim.mapkinds. A type that is not in
+the table is unsupported when a program reaches it.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from harness.bpf.mapdef import MapDef, MapType
+from harness.sim.errnos import E2BIG as E2BIG  # noqa: PLC0414  # for those who know it from here
+from harness.sim.errnos import EINVAL as EINVAL  # noqa: PLC0414
+from harness.sim.mapkinds.arrays import Array, PerCpuArray
+from harness.sim.mapkinds.hashes import Hash, LruHash, PerCpuHash
+from harness.sim.mapkinds.place import Place, refused
+from harness.sim.mapkinds.queues import Bloom, Queue
+from harness.sim.mapkinds.references import Maps, Programs, Targets
+from harness.sim.mapkinds.rings import Ring
+from harness.sim.mapkinds.storages import Storage
+from harness.sim.mapkinds.tries import Trie
 from harness.sim.memory import Memory, Region
 from harness.sim.signals import Unsupported
-
-EPERM, ENOENT, E2BIG, EAGAIN, EEXIST, EINVAL = -1, -2, -7, -11, -17, -22
-
-_ANY, _NOEXIST, _EXIST, _LOCK = 0, 1, 2, 4
-_RINGBUF_HEADER = 8
-
-ARRAYS = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
-HASHES = frozenset({
-    MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH
-})  # fmt: skip
-_LRU = frozenset({MapType.LRU_HASH, MapType.LRU_PERCPU_HASH})
-_PER_CPU_HASHES = frozenset({MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH})
-QUEUES = frozenset({MapType.QUEUE, MapType.STACK})
-SUPPORTED = ARRAYS | HASHES | QUEUES | {MapType.PROG_ARRAY, MapType.RINGBUF}
+from harness.sim.world import World
 
 
-@dataclass(slots=True)
-class Map:
-    """One map and what it holds."""
+class Unknown:
+    """A map of a type that is not modelled: it can only be loaded."""
 
-    definition: MapDef
-    memory: Memory
-    # what BPF programs hold as the map's address; no byte of it can be read
-    handle: Region
-    # key bytes -> value, in order of insertion; an array's values appear when first looked up
-    values: dict[bytes, Region] = field(default_factory=dict)
-    # program array: index -> program name
-    programs: dict[int, str] = field(default_factory=dict)
-    # queue and stack: values, oldest first
-    queue: list[bytes] = field(default_factory=list)
-    # ring buffer: bytes taken by records that nobody consumes
-    used_bytes: int = 0
+    ordered = True
+    has_content = False
+    lookup = update = delete = items = content = refused("operations")
+    push = pop = peek = refused("operations")
 
-    @property
-    def name(self) -> str:
-        """Name in the object."""
-        return self.definition.name
-
-    @property
-    def is_array(self) -> bool:
-        """Whether keys are indexes and always there."""
-        return self.definition.type in ARRAYS
-
-    def _make(self, key: bytes, data: bytearray) -> Region:
-        return self.memory.region(f"{self.name}[{key.hex()}]", data)
-
-    def lookup(self, key: bytes) -> int:
-        """Address of the value, or 0."""
-        found = self.values.get(key)
-        if found is None and self.is_array and self._index(key) < self.definition.max_entries:
-            found = self._make(key, bytearray(self.definition.value_size))
-            self.values[key] = found
-        return found.address if found is not None else 0
-
-    def update(self, key: bytes, value: bytes, flags: int) -> int:
-        """0 or a negative error number."""
-        if flags & ~_LOCK > _EXIST:
-            return EINVAL
-        if self.is_array:
-            if self._index(key) >= self.definition.max_entries:
-                return E2BIG
-            if flags & _NOEXIST:
-                return EEXIST
-            self.lookup(key)
-            self.values[key].data[:] = value
-            return 0
-        present = key in self.values
-        if present and flags & _NOEXIST:
-            return EEXIST
-        if not present and flags & _EXIST:
-            return ENOENT
-        if not present and len(self.values) >= self.definition.max_entries:
-            if self.definition.type in _LRU:
-                raise Unsupported(f"eviction from map {self.name}")
-            return E2BIG
-        if present and self.definition.type in _PER_CPU_HASHES:
-            self.values[key].data[:] = value
-            return 0
-        # the kernel too puts a new element in place: pointers to the old one keep the old value
-        replaced = self._make(key, bytearray(value))
-        self.values.pop(key, None)
-        self.values[key] = replaced
-        return 0
-
-    def delete(self, key: bytes) -> int:
-        """0 or a negative error number."""
-        if self.is_array:
-            return EINVAL
-        return 0 if self.values.pop(key, None) is not None else ENOENT
-
-    def items(self) -> Iterator[tuple[bytes, Region]]:
-        """Keys and values: an array's by index, a hash's in order of insertion."""
-        if self.is_array:
-            for key in self._indexes():
-                self.lookup(key)
-                yield key, self.values[key]
-        else:
-            yield from list(self.values.items())
-
-    def content(self) -> dict[str, str]:
-        """All keys and values in hex; makes no value that was never looked up."""
-        zeros = "00" * self.definition.value_size
-        stored = {key.hex(): bytes(region.data).hex() for key, region in self.values.items()}
-        if not self.is_array:
-            return stored
-        return {key.hex(): stored.get(key.hex(), zeros) for key in self._indexes()}
-
-    def _indexes(self) -> Iterator[bytes]:
-        return (i.to_bytes(4, "little") for i in range(self.definition.max_entries))
-
-    def push(self, value: bytes, flags: int) -> int:
-        """bpf_map_push_elem: 0 or a negative error number."""
-        if flags not in (_ANY, _EXIST):
-            return EINVAL
-        if len(self.queue) >= self.definition.max_entries:
-            if flags != _EXIST:
-                return E2BIG
-            self.queue.pop(0)
-        self.queue.append(value)
-        return 0
-
-    def take(self, *, remove: bool) -> bytes | None:
-        """bpf_map_pop_elem and bpf_map_peek_elem: the value, or None where it is empty."""
-        if not self.queue:
-            return None
-        index = 0 if self.definition.type == MapType.QUEUE else -1
-        return self.queue.pop(index) if remove else self.queue[index]
-
-    def reserve(self, size_bytes: int) -> bool:
-        """Take room for one ring buffer record; False where there is none."""
-        length = (size_bytes + _RINGBUF_HEADER + 7) & ~7
-        if self.used_bytes + length > self.definition.max_entries - 1:
-            return False
-        self.used_bytes += length
-        return True
-
-    def _index(self, key: bytes) -> int:
-        return int.from_bytes(key[:4], "little")
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
 
-def create(definition: MapDef, memory: Memory) -> Map:
+# any class of harness.sim.mapkinds
+Map = Any
+
+# type -> (class, what is worth knowing about it)
+KINDS: dict[MapType, tuple[Callable[[Place], Map], str]] = {
+    MapType.HASH: (Hash, "walked in order of insertion"),
+    MapType.ARRAY: (Array, ""),
+    MapType.PROG_ARRAY: (Programs, "filled by the object's initialiser"),
+    MapType.PERCPU_HASH: (PerCpuHash, "a value for each CPU of the world; programs run on one"),
+    MapType.PERCPU_ARRAY: (PerCpuArray, "a value for each CPU of the world; programs run on one"),
+    MapType.LRU_HASH: (LruHash, "least recently used goes first; in doubt from then on"),
+    MapType.LRU_PERCPU_HASH: (PerCpuHash, "least recently used goes first; in doubt from then on"),
+    MapType.LPM_TRIE: (Trie, ""),
+    MapType.ARRAY_OF_MAPS: (Maps, "filled by the object's initialiser or put()"),
+    MapType.HASH_OF_MAPS: (Maps, "filled by the object's initialiser or put()"),
+    MapType.DEVMAP: (Targets, "filled by put(); redirects are recorded"),
+    MapType.DEVMAP_HASH: (Targets, "filled by put(); redirects are recorded"),
+    MapType.CPUMAP: (Targets, "filled by put(); redirects are recorded"),
+    MapType.XSKMAP: (Targets, "filled by put(); redirects are recorded"),
+    MapType.QUEUE: (Queue, ""),
+    MapType.STACK: (Queue, ""),
+    MapType.SK_STORAGE: (Storage, "for the socket of the packet"),
+    MapType.TASK_STORAGE: (Storage, "for the current task"),
+    MapType.CGRP_STORAGE: (Storage, "bpf_cgrp_storage_delete and _get, for a cgroup at hand"),
+    MapType.CGROUP_STORAGE: (Storage, "one value"),
+    MapType.PERCPU_CGROUP_STORAGE: (Storage, "one value, of this CPU"),
+    MapType.RINGBUF: (Ring, "positions and headers as mapped; consume() reads records"),
+    MapType.BLOOM_FILTER: (Bloom, "no false positives; a miss in a filter in use is in doubt"),
+    MapType.PERF_EVENT_ARRAY: (Targets, "bpf_perf_event_output is recorded"),
+}
+
+
+def create(definition: MapDef, memory: Memory, world: World | None = None) -> Map:
     """Make an empty map with its initial programs. Unknown types fault when they are used."""
     handle = memory.region(f"map {definition.name}", bytearray())
-    made = Map(definition, memory, handle)
+    place = Place(definition, memory, handle, world or World())
+    made = KINDS.get(definition.type, (Unknown, ""))[0](place)  # type: ignore[call-overload]
     if definition.type == MapType.PROG_ARRAY:
         made.programs.update(definition.values)
     return made
 
 
+def fill(made: Iterable[Map]) -> dict[int, Map]:
+    """Put inner maps into the maps of maps that name them; all maps by address."""
+    every = list(made)
+    named = {used.place.name: used for used in every}
+    for outer in every:
+        if isinstance(outer, Maps):
+            for key, inner in outer.place.definition.values:
+                if inner in named:
+                    outer.put(_key(outer, key), named[inner].place.handle.address)
+    return {used.place.handle.address: used for used in every}
+
+
+def _key(outer: Maps, index: int) -> bytes:
+    return index.to_bytes(outer.place.definition.key_size or 4, "little")
+
+
 def check(used: Map) -> Map:
     """The map itself; raises Unsupported for a type that is not modelled."""
-    if used.definition.type not in SUPPORTED:
-        raise Unsupported(f"map type {used.definition.type_name} of map {used.name}")
+    if isinstance(used, Unknown):
+        definition = used.place.definition
+        raise Unsupported(f"map type {definition.type_name} of map {definition.name}")
     return used
 
 
@@ -175,15 +109,16 @@ def dump(
 ) -> dict[str, dict[str, str]]:
     """Content of all maps and writable sections of globals, as an Observation holds it.
 
-    Left out, because they have no keys that both sides could name: program arrays, queues,
-    stacks, ring buffers and types that are not modelled.
+    Left out, because they have no keys that both sides could name: maps of programs, maps and
+    targets, queues, stacks, bloom filters, ring buffers, storages and unknown types.
     """
-    content = {
-        used.name: used.content()
-        for used in maps.values()
-        if used.definition.type in ARRAYS | HASHES
-    }
+    content = {used.place.name: used.content() for used in maps.values() if used.has_content}
     for name, region in sections.items():
         if region.writable:
             content[name] = decode(name, bytes(region.data))
     return content
+
+
+def doubts(maps: dict[str, Map]) -> list[str]:
+    """Why a kernel may rightly have something else in these maps."""
+    return [why for used in maps.values() for why in used.place.doubts]

@@ -6,6 +6,7 @@ host, the same in every run. Owns bounds, write protection and the record of whi
 were written. What a region stands for is its creator's business.
 """
 
+from collections import deque
 from collections.abc import Callable
 from struct import Struct
 
@@ -17,6 +18,9 @@ _BASE = TAG << 24
 # region numbers with this bit are stacks
 STACKS = 1 << 23
 _OFFSET = 0xFFFF_FFFF
+_MAX_RETIRED = 4096
+# regions that are gone and whose name is still known
+_MAX_ENDED = 256
 # of all regions but stacks; a region counts for what it costs here besides its bytes
 MAX_BYTES = 192 << 20
 _REGION_BYTES = 512
@@ -68,6 +72,8 @@ class Memory:
         self.regions: dict[int, Region] = {}
         self._next = 1
         self._free_stacks: list[Region] = []
+        self._retired: deque[Region] = deque()
+        self._ended: dict[int, str] = {}
         self._used_bytes = 0
         self._loaders = {size: self.loader(size) for size in FORMATS}
         self._storers = {size: self.storer(size) for size in FORMATS}
@@ -118,11 +124,25 @@ class Memory:
         region.high = 0
         self._free_stacks.append(region)
 
-    def release(self, region: Region) -> None:
-        """End a region's life: later accesses fault, of those too who remember it."""
+    def release(self, region: Region, what: str = "") -> None:
+        """End a region's life: later accesses fault, and the message says `what` it was.
+
+        Engines that remember the region find nothing within its bounds any more.
+        """
         del self.regions[region.key]
+        region.low, region.high = 0, -1
         self._used_bytes -= len(region.data) + _REGION_BYTES
-        region.high = region.low
+        region.high = region.low  # for those who remember it
+        if what:
+            self._ended[region.key] = what
+            if len(self._ended) > _MAX_ENDED:
+                del self._ended[next(iter(self._ended))]
+
+    def retire(self, region: Region) -> None:
+        """End a region's life once others ended: pointers to it may be used for a while."""
+        self._retired.append(region)
+        if len(self._retired) > _MAX_RETIRED:
+            self.release(self._retired.popleft())
 
     def upcoming(self) -> int:
         """Address of the region that is made next."""
@@ -226,4 +246,6 @@ class Memory:
             return f"{where}: {why}: offset {offset} of {bounds}"
         if address >> 56 != TAG:
             return f"{where}: not a pointer"
+        if key in self._ended:
+            return f"{where}: the pointer is of {self._ended[key]}: load it again"
         return f"{where}: nothing is there (its frame or object is gone)"

@@ -79,10 +79,10 @@ class PacketRunner:
             failed = given is None or index in seen.failures
             seen.frames.append(b"" if failed or given is None else frame_after(given, packet))
         if given is not None:
-            gone = machine.memory.regions
-            gone.pop(given.address >> 32, None)
+            memory = machine.memory
+            memory.release(memory.regions[given.address >> 32])
             if given.packet is not None:
-                gone.pop(given.packet.region.key, None)
+                memory.release(given.packet.region)
         machine.memory.rewind()
         seen.retvals.append(retval)
 

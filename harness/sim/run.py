@@ -69,6 +69,7 @@ def run_case(
             data_out=frame,
             maps=content,
             wire=wire,
+            doubts=tuple(maps.doubts(machine.maps)),
             leaks=tuple(machine.resources.leaked),
             trace=log.text(),
             duration_s=time.monotonic() - started,

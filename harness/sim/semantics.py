@@ -46,6 +46,9 @@ class Profile:
     releases_at_throw: bool = False
     # bpf_csum_diff() gives 16 bits: Linux kernel commit 6a4794d5a3e2 (in v6.13)
     csum_diff_folds: bool = False
+    # helpers as of 7.3: dynptr sizes of 64 bits, ring buffers that overwrite, newer flags of
+    # bpf_skb_adjust_room, bpf_fib_lookup, bpf_redirect_peer
+    late_helpers: bool = False
     # BPF_PROG_TEST_RUN sets data_end for cgroup_skb programs (measured: not on 6.12)
     cgroup_skb_sees_data: bool = False
 
@@ -88,6 +91,7 @@ _V6_18 = replace(
 _V7_3 = replace(
     _V6_18,
     name="7.3",
+    late_helpers=True,
     max_frames=16,
     frames_restart_at_global=True,
     throw_types=_SINCE_6_7 | {"sock_ops", "raw_tp"},

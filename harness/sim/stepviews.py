@@ -125,18 +125,17 @@ def maps(machine: "Machine", text: str) -> str:
     """All maps, or the entries of one."""
     if not text:
         lines = [
-            f"  {m.name}: {m.definition.type_name}, key {m.definition.key_size}, value "
-            f"{m.definition.value_size} bytes, at most {m.definition.max_entries} entries"
-            for m in machine.maps.values()
+            f"  {d.name}: {d.type_name}, key {d.key_size}, value {d.value_size} bytes, "
+            f"at most {d.max_entries} entries"
+            for d in (used.place.definition for used in machine.maps.values())
         ]
         return "\n".join(lines) or "the object has no maps"
     used = machine.maps.get(text)
     if used is None:
         return f"no map {text!r}; there are {', '.join(machine.maps) or 'none'}"
-    content = getattr(used, "content", None)
-    if content is None:
+    if not used.has_content:
         return f"{text} has no entries to show"
-    entries = content()
+    entries = used.content()
     lines = [f"  [{key}] = {data}" for key, data in islice(entries.items(), _ENTRIES)]
     if len(entries) > _ENTRIES:
         lines.append(f"  ... {len(entries) - _ENTRIES} more")

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Flags of map operations (include/uapi/linux/bpf.h)."""
+
+ANY, NOEXIST, EXIST, LOCK = 0, 1, 2, 4
+# map_flags of a definition
+NO_PREALLOC = 1

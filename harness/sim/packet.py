@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The frame of one run: where it lies in memory, and its life under helpers that move it.
+
+Owns the rule that every helper which may move a packet ends the life of all pointers into it,
+whether it succeeds or not, as the verifier has it (bpf_helper_changes_pkt_data() in
+net/core/filter.c).
+"""
+
+from dataclasses import dataclass
+
+from harness.sim.memory import Memory, Region
+
+ETH_HEADER_BYTES = 14
+
+
+@dataclass(slots=True)
+class Packet:
+    """A frame in memory; positions are offsets in its region."""
+
+    region: Region
+    # where data_meta, data and data_end point
+    meta: int
+    start: int
+    end: int
+    # bytes of the frame before `start` that the program does not see (cgroup_skb: Ethernet)
+    hidden: bytes = b""
+    # of such a frame: the link layer header, which helpers can read
+    mac: bytes = b""
+    # data_end was never set: every bounds check fails
+    closed: bool = False
+    # of an skb, from `start` on: network header, transport header where it is known
+    network: int = ETH_HEADER_BYTES
+    transport: int | None = None
+    encapsulated: bool = False
+    # depth of checksums known to be right; None: nothing is known (CHECKSUM_NONE)
+    csum_level: int | None = None
+    # of an skb: who set the hash set it by bpf_set_hash()
+    hash_known: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of what the program sees."""
+        return self.end - self.start
+
+    def settle(self) -> None:
+        """Let the bounds of the region follow a move of the positions."""
+        self.region.low, self.region.high = self.meta, self.end
+
+    def frame(self) -> bytes:
+        """What the program sees."""
+        return bytes(self.region.data[self.start : self.end])
+
+    def renew(self, memory: Memory, why: str) -> None:
+        """End the life of all pointers into the packet; `why` is for the message of whoever uses
+        one all the same.
+        """
+        old = self.region
+        made = memory.region(old.name, old.data)
+        made.writable, made.load, made.store = old.writable, old.load, old.store
+        memory.release(old, f"{old.name} before {why}")
+        self.region = made
+        self.settle()
+
+    def replace(self, frame: bytes) -> None:
+        """Put another frame in place of this one, with the same room in front. Call renew() too."""
+        data = self.region.data[: self.start] + frame
+        self.region.data = bytearray(data)
+        self.end = self.start + len(frame)
+        self.settle()
