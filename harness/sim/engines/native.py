@@ -219,7 +219,9 @@ class NativeCode:
         local = replace(callee, linkage="static")
         chain, live = depth & at.CHAIN_MASK, depth >> at.LIVE_SHIFT
         kinds = [PROGRAM] * (live - chain + 1) + [SUBPROGRAM] * (chain - 1)
-        check_depth([Frame(program, local, kind, stack, []) for kind in kinds], machine.profile)
+        frames = [Frame(program, local, kind, stack, []) for kind in kinds]
+        machine.memory.end_stack(stack)
+        check_depth(frames, machine.profile)
 
     # ---- making it ------------------------------------------------------------------------
 

@@ -190,9 +190,9 @@ class NativeRunner:
     def _before(self, what: int, address: int) -> None:
         """Native code asks for something: from here on the machine has the context and packet."""
         cells, memory = self._bridge.cells, self._machine.memory
-        self._bridge.throws = not cells[at.STAGE // 8]
         if cells[at.OWNED // 8]:
             return
+        self._bridge.throws = not cells[at.STAGE // 8]
         if what in (at.LOAD, at.STORE):
             region = memory.regions.get(address >> 32)
             offset = address & _U32
