@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """`bpfthrow bench`: how fast the main job is, as ratios measured side by side in one run.
 
-Prints a table and writes JSON. Never asserts: a machine may be busy. Three questions: how long from
+Prints a table and writes JSON. Never asserts: a machine may be busy. Four questions: how long from
 `make run` to the first verdict, against a plain boot of the same kernel; what a case costs, against
-bpftool by hand over ssh; how long the whole suite takes.
+bpftool by hand over ssh; how long the whole suite takes; what one call of bpfthrow-plugin costs.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 
 from harness import accel, config, kernels, suite, tools
+from harness.conformance import timing
 from harness.errors import Exit, UsageError, WorldError
 from harness.model import Case
 from harness.target import boot, channel, virtual
@@ -203,6 +204,7 @@ _PARTS: dict[str, Callable[[kernels.Kernel, config.Settings], dict[str, Any]]] =
     "boot": _boot,
     "case": _case,
     "suite": _suite,
+    "plugin": lambda _kernel, _settings: timing.measure(),
 }
 
 

@@ -18,7 +18,7 @@ from harness.errors import BpfthrowError, UsageError  # noqa: E402
 # typing costs more than the rest of this module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from harness.bpf.link import Program
+    from harness.bpf.program import Program
 
 _HELP = """\
 usage: bpfthrow-plugin [MEMORY] [--elf] [--program HEX] [--engine NAME] [--debug]

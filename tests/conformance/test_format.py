@@ -74,7 +74,7 @@ ENCODED = [
     ("ja -2", "05 00 fe ff 00 00 00 00"), ("ja32 -2", "06 00 00 00 fe ff ff ff"),
     ("jset32 %r1, 5, +3", "46 01 03 00 05 00 00 00"), ("mov %r15, 0", "b7 0f 00 00 00 00 00 00"),
     ("lddw %r1, 0x8000000000000001", "18 01 00 00 01 00 00 00 00 00 00 00 00 00 00 80"),
-    ("exit", "95 00 00 00 00 00 00 00"),
+    ("exit", "95 00 00 00 00 00 00 00"), ("add r1, r2", "0f 21 00 00 00 00 00 00"),
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_labels():
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("mov %r16, 0", "'%r16' is not a register"), ("mov r0, 0", "'r0' is not a register"),
+    [("mov %r16, 0", "'%r16' is not a register"), ("mov x0, 0", "'x0' is not a register"),
      ("move %r0, 0", "unknown instruction 'move'"), ("mov %r0", "wrong number of operands"),
      ("mov %r0, 1, 2", "wrong number of operands"), ("mov %r0, x", "'x' is not a number"),
      ("mov %r0, 0x100000000", "does not fit 32 bits"), ("exit 1", "wrong number of operands"),

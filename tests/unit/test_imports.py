@@ -42,6 +42,8 @@ THIRD_PARTY = {
     "elftools": ("bpf", "target.initramfs"),
     # paramiko's own dependency: keys in OpenSSH's format
     "cryptography": ("target.virtme",),
+    # an extra
+    "llvmlite": ("sim.engines",),
     "paramiko": ("target", "bench"),
     "pyroute2": ("target.agent",),
     "pytest": ("plugin",),
