@@ -8,13 +8,16 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from harness.bpf.environment import NOWHERE, Environment
 from harness.compare import compare, expectation_for, expected_verdict
-from harness.errors import BpfthrowError, MachineLostError, UsageError, WorldError
+from harness.environments import environment_of, needs_kernel
+from harness.errors import BpfthrowError, MachineLostError, ObjectError, UsageError, WorldError
 from harness.hooks import HOOKS
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.report.outcome import Tested
 from harness.series import series_of
 from harness.sim import run_case
+from harness.sim.run import load
 from harness.target.base import Target
 from harness.target.deadline import Deadline
 
@@ -30,12 +33,21 @@ def simulate(case: Case, release: str, profile: str = "") -> Observation | None:
     """
     if expected_verdict(expectation_for(case, release)) is Verdict.REJECTED:
         return None
-    return _simulated(case, profile or series_of(release))
+    return _simulated(case, profile or series_of(release), _environment(case, release))
 
 
 @functools.cache
-def _simulated(case: Case, profile: str) -> Observation:
-    return run_case(case, profile)
+def _simulated(case: Case, profile: str, environment: Environment) -> Observation:
+    return run_case(case, profile, environment=environment)
+
+
+def _environment(case: Case, release: str) -> Environment:
+    """The kernel that libbpf would ask while it loads the case's object, where it asks."""
+    try:
+        needed = needs_kernel(load(case.object))
+    except ObjectError:
+        needed = False  # the simulator will say what is wrong
+    return environment_of(release) if needed else NOWHERE
 
 
 def simulate_ahead(cases: Iterable[Case], release: str, profile: str = "") -> None:
@@ -47,7 +59,8 @@ def simulate_ahead(cases: Iterable[Case], release: str, profile: str = "") -> No
 
 def traced(case: Case, release: str, profile: str = "") -> str:
     """The simulator's trace of a case, for the report of a difference."""
-    return run_case(case, profile or series_of(release), trace=True).trace
+    environment = _environment(case, release)
+    return run_case(case, profile or series_of(release), trace=True, environment=environment).trace
 
 
 def judge(case: Case, target: Target, profile: str = "") -> Result:

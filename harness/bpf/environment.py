@@ -24,7 +24,7 @@ _TRISTATE = {"n": 0, "y": 1, "m": 2}
 _FEATURES = {"LINUX_HAS_BPF_COOKIE": (5, 15), "LINUX_HAS_SYSCALL_WRAPPER": (4, 17)}
 _NUMBERS = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 # what every x86-64 kernel that this project knows has in common; for a run without --kconfig
-SEEDED: Mapping[str, str] = {
+SEEDED: dict[str, str] = {
     "CONFIG_64BIT": "y",
     "CONFIG_X86_64": "y",
     "CONFIG_BPF": "y",
@@ -47,6 +47,8 @@ class Environment:
     release: str = ""
     # CONFIG_NAME -> value as it stands behind the "="
     kconfig: Mapping[str, str] | None = field(default=None, repr=False)
+    # whether `kconfig` is all of it: then a name that is not there is off
+    complete: bool = True
 
 
 NOWHERE = Environment()
@@ -96,7 +98,10 @@ def parse_kconfig(lines: Sequence[str], where: str) -> dict[str, str]:
 def unknown(extern: Extern, environment: Environment) -> str:
     """Why the value of a Kconfig extern is not known, or "" where it is."""
     if extern.name.startswith("CONFIG_"):
-        return "" if environment.kconfig is not None else "no kernel configuration is given"
+        if environment.kconfig is None:
+            return "no kernel configuration is given"
+        known = environment.complete or extern.name in environment.kconfig
+        return "" if known else "no value of it is given"
     return "" if environment.release else "no kernel release is given"
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.bpf.elf import Function, Object
     from harness.bpf.environment import Environment
     from harness.bpf.rawelf import Relocation, Symbol
+    from harness.bpf.resolve import Symbol as ExternSymbol
 
 __all__ = ["KCONFIG", "LinkedFunction", "Program", "Ref", "RefKind", "link"]
 
@@ -54,6 +55,7 @@ class _Draft:
     lines: dict[int, Line] = field(default_factory=dict)
     poisoned: dict[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
+    externs: dict[str, ExternSymbol] = field(default_factory=dict)
     # functions whose instructions are not all resolved, the innermost last
     todo: list[_Pending] = field(default_factory=list)
 
@@ -81,9 +83,10 @@ def link(obj: Object, program_name: str, environment: Environment | None = None)
     draft = _Draft(obj, program, machine, subprograms)
     _append(draft, program)
     callback = _append_exception_callback(draft)
-    kconfig = b""
-    if any(r.name == KCONFIG for r in draft.refs.values()):
-        kconfig = _named(draft, lambda: kconfig_map(obj.externs, machine))
+    # libbpf resolves all of the object's externs, whichever program they are for
+    kconfig = _named(draft, lambda: kconfig_map(obj.externs, machine))
+    for extern in obj.externs:
+        _extern(draft, extern.name)
     return Program(
         name=program.name,
         section=program.section,
@@ -251,15 +254,22 @@ def _section_of(draft: _Draft, function: Function, symbol: Symbol) -> str:
 # ---- the kernel's names -------------------------------------------------------------------------
 
 
+def _extern(draft: _Draft, name: str) -> ExternSymbol:
+    from harness.bpf.resolve import symbol  # noqa: PLC0415  # reads BTF
+
+    if name not in draft.externs:
+        draft.externs[name] = _named(draft, lambda: symbol(draft.obj, name, draft.environment))
+    return draft.externs[name]
+
+
 def _kernel_call(draft: _Draft, pc: int, name: str) -> None:
     """A call of a kernel function; of a weak one that is absent: of a helper that is none."""
-    from harness.bpf import resolve  # noqa: PLC0415  # reads BTF
+    from harness.bpf.resolve import absent_call  # noqa: PLC0415  # reads BTF
 
-    found = _named(draft, lambda: resolve.symbol(draft.obj, name, draft.environment))
-    insn = draft.insns[pc]
+    found, insn = _extern(draft, name), draft.insns[pc]
     if found.absent:
         draft.poisoned[pc] = f"kernel function {found.name} is not in the kernel's types"
-        draft.insns[pc] = resolve.absent_call(found)
+        draft.insns[pc] = absent_call(found)
         return
     draft.insns[pc] = dataclasses.replace(
         insn, src=isa.PSEUDO_KFUNC_CALL, off=0, imm=found.btf_id or 0
@@ -269,9 +279,7 @@ def _kernel_call(draft: _Draft, pc: int, name: str) -> None:
 
 def _kernel_address(draft: _Draft, pc: int, name: str) -> None:
     """The value of a Kconfig extern's address, or the address of something in the kernel."""
-    from harness.bpf import resolve  # noqa: PLC0415  # reads BTF
-
-    found = _named(draft, lambda: resolve.symbol(draft.obj, name, draft.environment))
+    found = _extern(draft, name)
     insn, high = draft.insns[pc], draft.insns[pc + 1]
     if found.kconfig_offset is not None:
         _global(draft, pc, KCONFIG, found.kconfig_offset)

@@ -67,6 +67,19 @@ def release_of(image: Path) -> str:
     return words[0]
 
 
+def version_of(image: Path) -> str:
+    """Version in numbers ("6.1.176") of a bzImage; "" where its header says none.
+
+    Debian's releases before 6.12 ("6.1.0-50-amd64") do not say it, but the line of the build does.
+    """
+    with image.open("rb") as file:
+        head = file.read(0x10000)
+    start = 0x200 + int.from_bytes(head[_VERSION_POINTER : _VERSION_POINTER + 2], "little")
+    line = head[start : head.find(b"\0", start)].decode("ascii", "replace")
+    found = re.search(r" Debian (\d+\.\d+\.\d+)", line) or re.match(r"(\d+\.\d+(\.\d+)?)", line)
+    return found[1] if found else ""
+
+
 def numbers(release: str) -> tuple[int, ...]:
     """(6, 12, 107) of "6.12.107+deb13-amd64"; () where it does not start so."""
     match = re.match(r"\d+(\.\d+)*", release)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from harness.bpf.environment import NOWHERE, Environment
 from harness.errors import Exit, ObjectError, UsageError
 from harness.model import Case
 from harness.sim import capturereport
@@ -36,9 +37,11 @@ class Wanted:
     json: bool = False
 
 
-def run(case: Case, profile: str, budget: int, wanted: Wanted) -> int:
+def run(
+    case: Case, profile: str, budget: int, wanted: Wanted, environment: Environment = NOWHERE
+) -> int:
     """Run the capture, print the report; the exit code. Raises UsageError, ObjectError."""
-    machine = machine_for(without_input(case), profile, Trace(), budget)
+    machine = machine_for(without_input(case), profile, Trace(), budget, environment)
     if machine.program_type not in PACKET_TYPES:
         raise UsageError(
             f"program {case.program!r} of type {machine.program_type or 'unknown'} gets no packets",

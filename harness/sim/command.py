@@ -19,7 +19,7 @@ from harness.errors import Exit, UsageError
 from harness.frames import DEFAULT_FRAME
 from harness.hooks import HOOKS
 from harness.model import Case, Companion, Observation, Verdict
-from harness.sim import capturerun, step, tracejson, verdicts
+from harness.sim import capturerun, kernelargs, step, tracejson, verdicts
 from harness.sim.given import read_input
 from harness.sim.machine import DEFAULT_BUDGET
 from harness.sim.picture import picture
@@ -38,6 +38,7 @@ _EPILOG = """examples:
   bpfthrow sim parse.bpf.o --prog parse --trace=json | jq 'select(.event == "throw")'
   bpfthrow sim parse.bpf.o --prog parse --packet 'eth ipv4 cut=20' --picture throw.svg
   bpfthrow sim parse.bpf.o --prog parse --packet 'eth ipv4 cut=20' --step
+  bpfthrow sim core.bpf.o --prog reads --btf /boot/vmlinuz-6.12 --kconfig /boot/config-6.12
   bpfthrow sim parse.bpf.o --prog parse --pcap in.pcapng.gz --out-pcap out.pcap --plot out.svg
 
 exit codes: 0 the program ran, 1 it faulted or is not supported (--pcap: on some packet),
@@ -75,6 +76,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--json", action="store_true", help="print the observation as JSON")
     _add_seeing(parser)
     _add_captures(parser)
+    kernelargs.add_arguments(parser)
     parser.set_defaults(func=run)
 
 
@@ -97,16 +99,19 @@ def run(args: argparse.Namespace) -> int:
     """Run the command. Raises UsageError or ObjectError for the caller's mistakes."""
     _check(args)
     profile(args.profile)
+    environment = kernelargs.read(args)
     case = _case(args)
     if args.pcap is not None:
         wanted = capturerun.Wanted(args.pcap, args.out_pcap, args.plot, json=args.json)
-        return capturerun.run(case, args.profile, args.budget, wanted)
+        return capturerun.run(case, args.profile, args.budget, wanted, environment)
     mode = args.trace or ""
     log = Trace(on=bool(mode or args.step or args.picture), instructions=mode.endswith("full"))
     watched = step.stepping(log, sys.stdin, sys.stdout) if args.step else contextlib.nullcontext()
     try:
         with watched:
-            observation = run_case(case, args.profile, trace=log, budget=args.budget)
+            observation = run_case(
+                case, args.profile, trace=log, budget=args.budget, environment=environment
+            )
     except step.Quit:
         return Exit.OK
     if args.picture is not None:

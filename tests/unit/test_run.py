@@ -16,7 +16,7 @@ def simulator(monkeypatch):
     """A simulator that says 1 to everything, and whose questions are listed."""
     asked = []
 
-    def run_case(wanted, profile, *, trace=False):
+    def run_case(wanted, profile, *, trace=False, environment=None):
         asked.append((wanted.id, profile))
         return ran(1)
 
