@@ -21,7 +21,8 @@ Owns no policy: what to do with a fact is each engine's business. Uses no machin
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from harness.bpf import isa
 from harness.bpf.isa import Class, Insn, registers_read
@@ -33,8 +34,10 @@ STACK_BYTES = 512
 ARGUMENTS = 0b11_1110  # R1 to R5
 _FP = 10
 _ENCODED = 16  # registers that an instruction can name; those beyond R10 are always empty
-_PACKET_CONTEXT = 6  # LD_ABS and LD_IND take the skb from R6
 _FAR = 1 << 32
+_EMPTY = (None,) * 6
+_COMPUTES = frozenset({Class.LD, Class.ALU, Class.ALU64})
+_ACCESSES = frozenset({Class.LDX, Class.ST, Class.STX})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,7 @@ Value = Pointer | int | None
 _MAYBE_FP = Pointer("maybe fp", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What holds before an instruction. Registers are bits: 1 << number."""
 
     # certainly hold a number
@@ -132,6 +134,9 @@ class Facts:
     live: dict[int, int] = field(default_factory=dict)
     # instruction that calls a subprogram -> facts of that
     callees: dict[int, "Facts"] = field(default_factory=dict, repr=False)
+    # by instruction: registers that it reads (calls excepted) and changes, as bits
+    reads: dict[int, int] = field(default_factory=dict, repr=False)
+    writes: dict[int, int] = field(default_factory=dict, repr=False)
     # "" or why an empty register may be read
     unproven: str = ""
     # the frame pointer, or something made of it, goes elsewhere than into the base of an access
@@ -170,13 +175,17 @@ def analyse(program: Program) -> tuple[Facts, ...]:
     facts = tuple(Facts(program, f, blocks_of(program, f)) for f in program.functions)
     by_start = {f.function.start: f for f in facts}
     for known in facts:
-        known.callees = {
-            block.last: by_start[block.last + 1 + program.insns[block.last].imm]
-            for block in known.blocks.values()
-            if is_subprogram_call(program.insns[block.last])
-        }
-    while any(_improve(known) for known in facts):  # needs only grow, returns only falls
-        pass
+        for block in known.blocks.values():
+            for pc in block.pcs:
+                insn = program.insns[pc]
+                known.reads[pc], known.writes[pc] = _reads(insn), registers_written(insn)
+            if is_subprogram_call(insn):
+                known.callees[pc] = by_start[pc + 1 + insn.imm]
+    waiting = list(facts)
+    while waiting:  # ends: needs only grow, returns only falls
+        known = waiting.pop()
+        if _improve(known):
+            waiting += [f for f in facts if known in f.callees.values() and f not in waiting]
     for known in facts:
         known.live = _liveness(known, _live_before)
         for block in known.blocks.values():
@@ -188,7 +197,7 @@ def analyse(program: Program) -> tuple[Facts, ...]:
 
 
 def _improve(known: Facts) -> bool:
-    """One round for one function: whether `needs` or `returns` changed."""
+    """One round for one function: whether its callers must look again."""
     before = known.needs, known.returns
     known.needs |= _liveness(known, _needed_before)[known.function.start] & ARGUMENTS
     _flow(known)
@@ -222,26 +231,22 @@ def _live_out(block: Block, live: dict[int, int]) -> int:
 
 def _needed_before(known: Facts, pc: int, used: int) -> int:
     """What must hold a number before `pc` for what is used behind it; calls check themselves."""
-    insn = known.program.insns[pc]
-    reads = _reads(insn)
+    reads = known.reads[pc]
     if pc in known.callees:
         reads |= known.callees[pc].needs
-    elif insn.code == isa.EXIT:
+    elif known.program.insns[pc].code == isa.EXIT:
         reads = 0
-    return used & ~registers_written(insn) | reads
+    return used & ~known.writes[pc] | reads
 
 
 def _live_before(known: Facts, pc: int, used: int) -> int:
     """The same with everything that a call or a caller may look at."""
-    insn = known.program.insns[pc]
-    reads = _reads(insn) | (ARGUMENTS if insn.code == isa.CALL else 0)
-    return used & ~registers_written(insn) | reads
+    given = ARGUMENTS if known.program.insns[pc].code == isa.CALL else 0
+    return used & ~known.writes[pc] | known.reads[pc] | given
 
 
 def _reads(insn: Insn) -> int:
     """Registers that an instruction reads, calls excepted."""
-    if is_packet_load(insn):
-        return 1 << _PACKET_CONTEXT | (1 << insn.src if insn.mode == "ind" else 0)
     bits = 0
     for register in registers_read(insn):
         bits |= 1 << register
@@ -282,9 +287,11 @@ def _flow(known: Facts) -> None:
     must = known.needs | 1 << _FP
     entry = State(must, must | ARGUMENTS, tuple(values))
     known.before = {known.function.start: entry}
-    waiting = [known.function.start]
+    waiting = {known.function.start}
     while waiting:
-        block = known.blocks[waiting.pop()]
+        start = min(waiting)  # in the order of the code: most of the ways to it are known then
+        waiting.remove(start)
+        block = known.blocks[start]
         for pc, state in known.states(block):
             out = _after(known, pc, state)
         if known.program.insns[block.last].code == isa.EXIT:
@@ -296,27 +303,25 @@ def _flow(known: Facts) -> None:
             new = out if old is None else old.join(out)
             if new != old:
                 known.before[after] = new
-                waiting.append(after)
+                waiting.add(after)
 
 
 def _after(known: Facts, pc: int, state: State) -> State:
     """What holds behind an instruction."""
-    insn = known.program.insns[pc]
-    written = state.written
+    insn, gone = known.program.insns[pc], known.writes[pc]
+    must, may, values, written = state
     access = _access(insn, pc, state)
     if access is not None and access.writes and access.offset >= 0:
         written |= access.mask
-    gone = registers_written(insn)
     if not gone:
-        return replace(state, written=written)
-    values = [None if gone >> r & 1 else v for r, v in enumerate(state.values)]
-    if insn.code == isa.CALL or is_packet_load(insn):
+        return State(must, may, values, written)
+    if gone & (gone - 1):  # a call
         there = 1 if pc not in known.callees or known.callees[pc].returns else 0
-        must, may = state.must & ~gone | there, state.may & ~gone | 1
-        return State(must, may, tuple(values), written)
-    if insn.cls in (Class.ALU, Class.ALU64) or insn.code == isa.LD_IMM64:
-        values[insn.dst] = _result(known.program, pc, insn, state)
-    return State(state.must | gone, state.may | gone, tuple(values), written)
+        return State(must & ~gone | there, may & ~gone | 1, _EMPTY + values[6:], written)
+    register = gone.bit_length() - 1
+    new = _result(known.program, pc, insn, state) if insn.code & 7 in _COMPUTES else None
+    values = (*values[:register], new, *values[register + 1 :])
+    return State(must | gone, may | gone, values, written)
 
 
 def _result(program: Program, pc: int, insn: Insn, state: State) -> Value:
@@ -355,14 +360,12 @@ def _moved(pointer: Pointer, distance: int) -> Value:
 
 def _access(insn: Insn, pc: int, state: State) -> Access | None:
     """An access at a constant place of the frame; offset -1 where it is not inside of it."""
-    if insn.cls not in (Class.LDX, Class.ST, Class.STX):
+    if insn.code & 7 not in _ACCESSES or state.pointer(_base(insn), "fp") is None:
         return None
     atomic = insn.mode == "atomic"
     moves = isa.ATOMIC_OPS.get(insn.imm, "") if atomic and insn.cls is Class.STX else ""
     reads = insn.cls is Class.LDX or moves not in ("", "store_release")
-    place = state.pointer(_base(insn), "fp")
-    if place is None:
-        return None
+    place = state.pointer(_base(insn), "fp") or 0
     offset, size = STACK_BYTES + place + insn.off, insn.size_bytes
     inside = 0 <= offset <= STACK_BYTES - size
     writes = insn.cls is not Class.LDX and moves != "load_acquire"
@@ -371,14 +374,16 @@ def _access(insn: Insn, pc: int, state: State) -> Access | None:
 
 def _base(insn: Insn) -> int:
     """Register with the address of a load or store."""
+    if insn.code & 7 == Class.LDX:
+        return insn.src
     acquires = insn.mode == "atomic" and isa.ATOMIC_OPS.get(insn.imm, "") == "load_acquire"
-    return insn.src if insn.cls is Class.LDX or acquires else insn.dst
+    return insn.src if acquires else insn.dst
 
 
 def _judge(known: Facts, pc: int, state: State) -> None:
     """Note what one instruction says about the whole function."""
     insn = known.program.insns[pc]
-    empty = 0 if insn.code == isa.EXIT else _reads(insn) & ~state.must
+    empty = 0 if insn.code == isa.EXIT else known.reads[pc] & ~state.must
     if empty and not known.unproven:
         number = (empty & -empty).bit_length() - 1
         known.unproven = f"R{number} may be empty at instruction {pc}"
@@ -397,7 +402,7 @@ def _given_away(insn: Insn, access: Access | None) -> Iterator[int]:
     """Registers whose value gets out of sight."""
     if insn.code == isa.CALL:
         yield from range(1, 6)
-    elif insn.cls not in (Class.ALU, Class.ALU64):
+    elif insn.code & 7 not in (Class.ALU, Class.ALU64):
         base = _base(insn)
         for register in registers_read(insn):
             # the same register may be address and value
@@ -408,7 +413,7 @@ def _given_away(insn: Insn, access: Access | None) -> Iterator[int]:
 
 def _hides_frame(known: Facts, pc: int, insn: Insn, state: State) -> bool:
     """Whether an ALU instruction makes something of the frame pointer that is not one."""
-    if insn.cls not in (Class.ALU, Class.ALU64):
+    if insn.code & 7 not in (Class.ALU, Class.ALU64):
         return False
     read = [state.values[register] for register in registers_read(insn)]
     return any(map(_of_frame, read)) and not _of_frame(_result(known.program, pc, insn, state))
