@@ -83,7 +83,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add_seeing(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("seeing it").add_argument
     add("--trace", nargs="?", const="events", choices=("events", "full", "json", "json-full"),
-        help="show calls, throws, results; 'full': all instructions; 'json': JSON lines")  # fmt: skip
+        help="show calls and throws; 'full': all instructions; 'json': JSON lines")  # fmt: skip
     add("--step", action="store_true", help="step through it: commands on standard input")
     add("--picture", metavar="OUT.svg", help="draw the call tree and the way of the throw")
 

@@ -14,8 +14,8 @@ from harness.sim import verdicts
 from harness.sim.svg import Drawing, fit, width
 from harness.sim.tally import Timeline
 
-_WIDTH, _HEIGHT = 960, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 20, 92, 52
+_WIDTH, _HEIGHT = 960, 410
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 20, 102, 52
 _BARS = 120
 # series that get a pattern of their own; the rest is "other"
 _SERIES = 6
@@ -59,7 +59,7 @@ def plot(timeline: Timeline, program_type: str, *, title: str, subtitle: str) ->
     drawing = Drawing()
     _define_patterns(drawing)
     drawing.text(16, 26, fit(title, _WIDTH - 32, 14), 14, "strong")
-    drawing.text(16, 44, fit(subtitle, _WIDTH - 32, 11), 11, "quiet")
+    drawing.text(16, 42, fit(subtitle, _WIDTH - 32, 11), 11, "quiet")
     _draw_legend(drawing, bars, program_type)
     most = max((c.total() for c in bars.counts), default=0)
     top = _draw_scale(drawing, most)
@@ -106,22 +106,17 @@ def _define_patterns(drawing: Drawing) -> None:
 
 
 def _draw_legend(drawing: Drawing, bars: _Bars, program_type: str) -> None:
-    x, total = float(_LEFT), max(bars.totals.total(), 1)
+    x, y, total = float(_LEFT), 62, max(bars.totals.total(), 1)
     known = sum(bars.totals[v] for v in bars.series if v != _OTHER)
     for index, value in zip(bars.looks, bars.series, strict=True):
         packets = total - known if value == _OTHER else bars.totals[value]
         name = "other values" if value == _OTHER else verdicts.name(program_type, value)
         words = f"{name} {packets} ({100 * packets / total:.1f} %)"
         if x + 24 + width(words, 11) > _WIDTH - _RIGHT and x > _LEFT:
-            return _more(drawing, x)
-        drawing.rect(x, 60, 16, 12, "axis", style=f"fill:url(#s{index})")
-        drawing.text(x + 22, 70, words, 11)
+            x, y = float(_LEFT), y + 19
+        drawing.rect(x, y - 10, 16, 12, "axis", style=f"fill:url(#s{index})")
+        drawing.text(x + 22, y, words, 11)
         x += 22 + width(words, 11) + 20
-    return None
-
-
-def _more(drawing: Drawing, x: float) -> None:
-    drawing.text(min(x, _WIDTH - 30), 70, "…", 11, "quiet")
 
 
 def _draw_scale(drawing: Drawing, most: int) -> float:

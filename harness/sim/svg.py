@@ -91,7 +91,9 @@ class Drawing:
 
     def text(self, x: float, y: float, words: str, size: float = 12, kind: str = "",
              **more: object) -> None:  # fmt: skip
-        """One line of text; (x, y) is the left end of its base line."""
+        """One line of text, unless it is empty; (x, y) is the left end of its base line."""
+        if not words:
+            return
         place: dict[str, object] = {"x": _n(x), "y": _n(y), "font_size": _n(size)}
         if kind:
             place["class_"] = kind

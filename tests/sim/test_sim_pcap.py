@@ -1,0 +1,513 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Captures: both formats, broken files, the loop over packets, reports and output files."""
+
+import gzip
+import io
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import captures
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.cli import main
+from harness.frames import parse_input
+from harness.sim import pcap, tally, verdicts
+from harness.sim.batch import Batch, Outcomes
+from harness.sim.pcap import Capture, CaptureError, Writer
+from harness.sim.plot import plot
+from harness.sim.tally import Tally, Timeline
+
+TEXT = """
+__u64 seen, total;
+int catches(__u64 cookie) { return cookie & 0xff; }
+static __noinline int check(int len) { if (len < 40) bpf_throw(len << 8 | 1); return 2; }
+__exception_cb(catches) SEC("xdp") int entry(struct xdp_md *ctx)
+{
+    __u32 len = ctx->data_end - ctx->data;
+    seen++;
+    total += len;
+    return check(len);
+}
+SEC("xdp") int push(struct xdp_md *ctx)
+{
+    if (bpf_xdp_adjust_head(ctx, -4))
+        return XDP_ABORTED;
+    char *data = (void *)(long)ctx->data;
+    if (data + 4 > (char *)(long)ctx->data_end)
+        return XDP_ABORTED;
+    *(volatile int *)data = 0x04030201;
+    return XDP_TX;
+}
+SEC("tc") int third(struct __sk_buff *ctx) { return ++seen % 3 ? 0 : 2; }
+SEC("tc") int mark(struct __sk_buff *ctx) { return ctx->protocol == 8 ? 0 : 2; }
+SEC("xdp") int wild(struct xdp_md *ctx)
+{
+    __u32 len = ctx->data_end - ctx->data;
+    return len > 50 ? *(volatile int *)16 : 2;
+}
+SEC("syscall") int calm(int *ctx) { return 4; }
+"""
+FRAMES = [
+    parse_input(words).packet
+    for words in (
+        "eth ipv4 tcp",
+        "eth ipv4 udp cut=36",
+        "eth ipv6 udp payload=5",
+        "eth ipv4 cut=20",
+    )
+]
+START_NS = 1_700_000_000_000_000_000
+
+
+def read(path):
+    """All packets: (time, original length, bytes); and the error that ended it, or None."""
+    found, error = [], None
+    try:
+        with Capture(str(path)) as capture:
+            for batch in capture:
+                found += [
+                    (batch.times_ns[i], batch.originals[i], batch.packet(i))
+                    for i in range(len(batch))
+                ]
+    except CaptureError as caught:
+        error = caught
+    return found, error
+
+
+def expected(unit_ns=1):
+    return [
+        (START_NS + i * 1_000_000 // unit_ns * unit_ns, len(frame), frame)
+        for i, frame in enumerate(FRAMES)
+    ]
+
+
+PACKETS = [(START_NS + i * 1_000_000, frame, len(frame)) for i, frame in enumerate(FRAMES)]
+
+
+@pytest.fixture
+def capture_file(tmp_path):
+    """Write bytes as a capture; its path."""
+
+    def go(data, name="in.pcap"):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    return go
+
+
+# ---- reading -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("nano", [False, True])
+def test_pcap_of_both_orders_and_units(capture_file, order, nano):
+    found, error = read(capture_file(captures.pcap(PACKETS, order=order, nano=nano)))
+    assert error is None
+    assert found == expected()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("block", ["enhanced", "old"])
+def test_pcapng_of_both_orders(capture_file, order, block):
+    data = captures.section(order) + captures.interface(order)
+    data += b"".join(captures.packet(order, *p, block=block) for p in PACKETS)
+    found, error = read(capture_file(data))
+    assert error is None
+    assert found == expected()
+
+
+def test_gzip_and_standard_input(capture_file, monkeypatch):
+    path = capture_file(gzip.compress(captures.pcap(PACKETS)), "in.pcap.gz")
+    assert read(path) == (expected(), None)
+    descriptor = os.open(path, os.O_RDONLY)
+    keep = os.dup(0)
+    try:
+        os.dup2(descriptor, 0)
+        assert read("-") == (expected(), None)
+    finally:
+        os.dup2(keep, 0)
+        os.close(descriptor)
+        os.close(keep)
+
+
+def test_pcapng_sections_interfaces_and_blocks_between(capture_file):
+    frame = FRAMES[0]
+    data = b"".join((
+        captures.section("<"),
+        captures.block("<", 0x0BAD, b"x" * 100_000),
+        captures.interface("<", resolution=9),
+        captures.interface("<", resolution=0x80 | 10, offset_s=START_NS // 10**9),
+        captures.packet("<", START_NS + 7, frame, 2000, unit_ns=1, options=b"\1\0\5\0hello\0\0\0"),
+        captures.block("<", 6, struct.pack("<5I", 1, 0, 512, len(frame), len(frame)) + frame),
+        captures.block("<", 4, b""),
+        captures.section(">"),
+        captures.interface(">", snaplen=30),
+        captures.packet(">", START_NS + 5000, frame, len(frame)),
+        captures.block(">", 3, struct.pack(">I", len(frame)) + frame[:30]),
+    ))  # fmt: skip
+    found, error = read(capture_file(data))
+    assert error is None
+    assert found == [
+        (START_NS + 7, 2000, frame),
+        (START_NS + 500_000_000, len(frame), frame),
+        (START_NS + 5000, len(frame), frame),
+        (START_NS + 5000, len(frame), frame[:30]),
+    ]
+
+
+def test_many_packets_in_many_pieces(capture_file, monkeypatch):
+    monkeypatch.setattr(pcap, "_PIECE_BYTES", 1000)
+    packets = [(START_NS + i * 1000, FRAMES[i % 4], 99) for i in range(900)]
+    for data in (captures.pcap(packets), captures.pcapng(packets)):
+        found, error = read(capture_file(data))
+        assert error is None
+        assert found == [(at, original, frame) for at, frame, original in packets]
+
+
+def test_an_empty_capture_has_no_packets(capture_file):
+    assert read(capture_file(captures.pcap([]))) == ([], None)
+    assert read(capture_file(captures.pcapng([]))) == ([], None)
+
+
+# ---- hostile files -------------------------------------------------------------------------
+
+RECORD = struct.pack("<IIII", 1, 0, 1 << 20, 1 << 20)
+GOOD = captures.pcap(PACKETS)
+GOOD_NG = captures.pcapng(PACKETS)
+SHB, IDB = captures.section("<"), captures.interface("<")
+
+
+@pytest.mark.parametrize(
+    ("data", "kept", "message"),
+    [
+        (b"", 0, "byte 0: not a capture: empty"),
+        (b"\x7fELF" + bytes(60), 0, "byte 0: not a capture: an ELF file"),
+        (b"\x28\xb5\x2f\xfd" + bytes(60), 0, "compressed with zstd"),
+        (b"hello, world", 0, "begins with 68656c6c"),
+        (GOOD[:20], 0, "byte 20: the file ends inside of its header"),
+        (GOOD[:4] + b"\x01" + GOOD[5:], 0, "byte 4: pcap version 1.4"),
+        (GOOD[:20] + b"\x71\0\0\0" + GOOD[24:], 0, "byte 20: link type 113 (Linux cooked), not"),
+        (GOOD[:20] + b"\xe7\3\0\0" + GOOD[24:], 0, "link type 999, not Ethernet"),
+        (GOOD[:-1], 3, "the file ends inside of a packet"),
+        (GOOD + b"\1\2\3", 4, f"byte {len(GOOD)}: the file ends inside of a packet"),
+        (GOOD + RECORD, 4, f"byte {len(GOOD)}: a packet of 1048576 bytes"),
+        (gzip.compress(GOOD)[:-12], None, "the gzip data is broken"),
+        (b"\x1f\x8b" + bytes(50), 0, "the gzip data is broken"),
+        (GOOD_NG[:-5], 3, "the file ends inside of a block"),
+        (GOOD_NG + b"\6\0\0\0", 4, f"byte {len(GOOD_NG)}: the file ends inside of a block"),
+        (SHB[:8] + b"????" + SHB[12:], 0, "byte 0: byte order 3f3f3f3f"),
+        (SHB[:12] + b"\2\0" + SHB[14:], 0, "pcapng version 2.0"),
+        (SHB + captures.packet("<", 0, b"x" * 14, 14), 0, "a packet of interface 0, of 0"),
+        (SHB + IDB + captures.block("<", 6, b"1234"), 0, "a block of type 6 with 4 bytes"),
+        (SHB + struct.pack("<II", 6, 33), 0, f"byte {len(SHB)}: a block of 33 bytes"),
+        (SHB + struct.pack("<II", 1, 1 << 30), 0, "a block of 1073741824 bytes"),
+        (SHB + struct.pack("<II", 99, 1 << 30), 0, "the file ends inside of a block"),
+        (SHB + IDB[:-4] + b"\0\0\0\0", 0, "its two lengths differ"),
+        (SHB + captures.interface("<", link=101) + captures.packet("<", 0, b"x", 1), 0,
+         "link type 101 (raw IP), not Ethernet"),
+        (SHB + captures.block("<", 1, struct.pack("<HHIHH", 1, 0, 0, 9, 200)), 0,
+         "an option that goes beyond its block"),
+        (SHB + IDB + captures.block("<", 6, struct.pack("<5I", 0, 0, 0, 999, 999) + bytes(20)), 0,
+         "a packet of 999 bytes in a block of 52"),
+    ],
+)  # fmt: skip
+def test_broken_files_keep_what_came_before(capture_file, data, kept, message):
+    found, error = read(capture_file(data, "bad.pcap"))
+    assert message in str(error)
+    assert "bad.pcap: byte " in str(error)
+    if kept is not None:
+        assert [frame for _, _, frame in found] == FRAMES[:kept]
+
+
+def test_a_file_that_is_none(tmp_path, capsys):
+    with pytest.raises(Exception, match="No such file"):
+        Capture(str(tmp_path / "nix"))
+    with pytest.raises(Exception, match="Is a directory"):
+        read(tmp_path)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_bytes_can_break_the_reader(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.pcap"
+    start = data.draw(
+        st.sampled_from([GOOD, GOOD_NG, captures.pcap(PACKETS, order=">"), SHB + IDB])
+    )
+    edited = bytearray(start)
+    for _ in range(data.draw(st.integers(0, 6))):
+        place = data.draw(st.integers(0, len(edited) - 1))
+        edited[place] = data.draw(st.integers(0, 255))
+    edited = edited[: data.draw(st.integers(4, len(edited)))] + data.draw(st.binary(max_size=40))
+    path.write_bytes(bytes(edited))
+    found, _ = read(path)
+    assert all(0 <= at < 1 << 63 and len(frame) <= 1 << 18 for at, _, frame in found)
+
+
+def test_a_bomb_of_gzip_does_not_fill_memory(tmp_path, capsys):
+    path = tmp_path / "bomb.pcapng.gz"
+    with gzip.open(path, "wb") as stream:
+        stream.write(SHB + struct.pack("<II", 99, 200 << 20))
+        for _ in range(200):
+            stream.write(bytes(1 << 20))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20));"
+        "from harness.sim.pcap import Capture; list(Capture(sys.argv[1]))"
+    )
+    argv = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(argv, check=False, capture_output=True, timeout=60)
+    assert b"MemoryError" not in done.stderr
+    assert b"the file ends inside of a block" in done.stderr
+
+
+# ---- the command ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replayed(compiled, tmp_path, capsys):
+    """`bpfthrow sim --pcap` on PACKETS (or other bytes): exit code, output, errors."""
+
+    def go(program, *arguments, data=GOOD, name="in.pcap"):
+        path = tmp_path / name
+        path.write_bytes(data)
+        given = ["sim", str(compiled(TEXT)), "--prog", program, "--pcap", str(path), *arguments]
+        code = main(given)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return go
+
+
+def test_verdicts_throws_and_state(replayed):
+    code, out, err = replayed("entry")
+    assert (code, err) == (0, "")
+    assert "4 packets" in out
+    assert "XDP_PASS" in out
+    assert "XDP_DROP" in out
+    assert "threw: 2 of 4 packets" in out
+    assert "packet 2 (+0.001000 s): cookie 9217 (0x2401), XDP_DROP" in out
+    assert ".bss[seen] = 0400000000000000" in out
+    total = sum(map(len, FRAMES)).to_bytes(8, "little").hex()
+    assert f".bss[total] = {total}" in out
+
+
+def test_json_has_every_throw(replayed):
+    code, out, _ = replayed("entry", "--json", "--profile", "7.3", data=GOOD * 1)
+    seen = json.loads(out)
+    assert code == 0
+    assert (seen["packets"], seen["bytes"], seen["truncated"]) == (4, sum(map(len, FRAMES)), 0)
+    assert seen["verdicts"] == {"XDP_PASS": 2, "XDP_DROP": 2}
+    assert seen["threw"] == 2
+    assert seen["cookies"] == {"0x2401": 1, "0x1401": 1}
+    assert seen["throws"][0] == {
+        "packet": 2, "time_ns": START_NS + 1_000_000, "cookie": "0x2401", "verdict": "XDP_DROP",
+    }  # fmt: skip
+    assert seen["maps"][".bss"]["seen"] == "0400000000000000"
+    assert (seen["profile"], seen["interrupted"], seen["error"]) == ("7.3", False, None)
+
+
+def test_json_without_throws(replayed):
+    seen = json.loads(replayed("third", "--json")[1])
+    assert seen["throws"] == []
+    assert seen["verdicts"] == {"TC_ACT_OK": 3, "TC_ACT_SHOT": 1}
+
+
+def test_a_failing_packet_is_counted_and_the_next_one_runs(replayed):
+    code, out, _ = replayed("wild", "--json")
+    seen = json.loads(out)
+    assert code == 1
+    assert (seen["failed"], seen["verdicts"]) == (2, {"XDP_PASS": 2})
+    assert [f["packet"] for f in seen["first_failures"]] == [1, 3]
+    assert "load of 4 bytes at 0x10: not a pointer" in seen["first_failures"][0]["message"]
+    assert "no value: 2 packets" in replayed("wild")[1]
+
+
+def test_frames_that_a_hook_refuses_are_failures(replayed):
+    data = captures.pcap([(START_NS, b"short", 5), (START_NS, bytes(6000), 6000), *PACKETS])
+    code, out, _ = replayed("entry", "--json", data=data)
+    seen = json.loads(out)
+    assert (code, seen["failed"], seen["packets"]) == (1, 2, 6)
+    assert "frame of 5 bytes" in seen["first_failures"][0]["message"]
+
+
+def test_packets_that_the_capture_cut_are_counted(replayed):
+    data = captures.pcap([(START_NS, FRAMES[0], 1500), *PACKETS])
+    assert "1 cut short by the capture" in replayed("entry", data=data)[1]
+
+
+def test_frames_that_go_on_are_written(replayed, tmp_path):
+    target = tmp_path / "out.pcap"
+    code, out, _ = replayed("push", "--out-pcap", str(target))
+    assert code == 0
+    assert f"written: {target}: 4 packets" in out
+    found, error = read(target)
+    assert error is None
+    assert [frame for _, _, frame in found] == [b"\1\2\3\4" + frame for frame in FRAMES]
+    assert [at for at, _, _ in found] == [at for at, _, _ in PACKETS]
+
+
+def test_frames_that_are_dropped_are_not_written(replayed, tmp_path):
+    target = tmp_path / "out.pcap"
+    data = captures.pcap([(at, frame, len(frame) + 60) for at, frame, _ in PACKETS])
+    replayed("mark", "--out-pcap", str(target), data=data)
+    found, _ = read(target)
+    kept = [(at, len(frame) + 60, frame) for at, frame, _ in PACKETS if frame[12:14] == b"\x08\x00"]
+    assert found == kept
+
+
+def test_a_broken_file_gives_what_there_was_and_exit_2(replayed):
+    code, out, err = replayed("entry", data=GOOD + RECORD)
+    assert code == 2
+    assert "4 packets" in out
+    assert f"byte {len(GOOD)}: a packet of 1048576 bytes" in err
+    seen = json.loads(replayed("entry", "--json", data=GOOD[:-1])[1])
+    assert seen["packets"] == 3
+    assert "ends inside of a packet" in seen["error"]
+
+
+def test_the_plot_is_a_drawing_with_the_numbers(replayed, tmp_path):
+    target = tmp_path / "plot.svg"
+    assert replayed("entry", "--plot", str(target))[0] == 0
+    words = [n.text for n in ET.parse(target).iter("{http://www.w3.org/2000/svg}text")]
+    assert "XDP_PASS 2 (50.0 %)" in words
+    assert "XDP_DROP 2 (50.0 %)" in words
+    assert "time since the first packet [ms]" in words
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("calm", [], "gets no packets"),
+        ("entry", ["--packet", "eth"], "--pcap and --packet exclude each other"),
+        ("entry", ["--ctx", "00"], "--pcap and --ctx exclude each other"),
+        ("entry", ["--trace"], "--pcap and --trace exclude each other"),
+        ("entry", ["--step"], "--pcap and --step exclude each other"),
+        ("entry", ["--picture", "x.svg"], "--pcap and --picture exclude each other"),
+        ("entry", ["--repeat", "2"], "--pcap and --repeat exclude each other"),
+        ("entry", ["--out-pcap", "/no/such/dir/x"], "/no/such/dir/x: No such file"),
+    ],
+)
+def test_mistakes(replayed, program, arguments, message):
+    code, _, err = replayed(program, *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_the_capture_itself_is_never_overwritten(replayed, tmp_path):
+    code, _, err = replayed("entry", "--out-pcap", str(tmp_path / "in.pcap"))
+    assert code == 2
+    assert "is the capture that is read" in err
+    assert (tmp_path / "in.pcap").read_bytes() == GOOD
+
+
+def test_outputs_need_a_capture(compiled, capsys):
+    assert main(["sim", str(compiled(TEXT)), "--prog", "entry", "--plot", "x.svg"]) == 2
+    assert "--plot needs --pcap" in capsys.readouterr().err
+
+
+def test_ctrl_c_prints_what_there_is(compiled, tmp_path):
+    path = tmp_path / "endless.pcap"
+    os.mkfifo(path)
+    argv = [sys.executable, "-m", "harness.cli", "sim", str(compiled(TEXT)), "--prog", "entry"]
+    process = subprocess.Popen(
+        [*argv, "--pcap", str(path), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with path.open("wb") as stream:
+        stream.write(captures.pcap(PACKETS * 5000))
+        stream.flush()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    seen = json.loads(out)
+    assert process.returncode == 130
+    assert seen["interrupted"] is True
+    assert 0 < seen["packets"] <= 20_000
+    assert b"Traceback" not in err
+
+
+def test_progress_is_for_terminals_only(compiled, tmp_path):
+    path = tmp_path / "in.pcap"
+    path.write_bytes(captures.pcap(PACKETS * 3000))
+    argv = [sys.executable, "-m", "harness.cli", "sim", str(compiled(TEXT)), "--prog", "third"]
+    argv += ["--pcap", str(path)]
+    assert subprocess.run(argv, capture_output=True, check=True).stderr == b""
+    ours, theirs = pty.openpty()
+    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16)
+    os.close(ours)
+    assert b"packets, " in shown
+    assert shown.endswith(b"\r\x1b[K")
+
+
+# ---- counting ------------------------------------------------------------------------------
+
+
+def batch_of(times, retvals, cookies=()):
+    batch, seen = Batch(b"x"), Outcomes()
+    for index, (at, retval) in enumerate(zip(times, retvals, strict=True)):
+        batch.offsets.append(0)
+        batch.lengths.append(1)
+        batch.originals.append(1)
+        batch.times_ns.append(at)
+        seen.retvals.append(retval)
+        cookie = cookies[index] if index < len(cookies) else None
+        seen.threw.append(cookie is not None)
+        seen.cookies.append(cookie or 0)
+    return batch, seen
+
+
+def test_numbers_stay_bounded(monkeypatch):
+    monkeypatch.setattr(tally, "MOST_KINDS", 10)
+    monkeypatch.setattr(tally, "MOST_THROWS", 5)
+    counted = Tally(timeline=Timeline())
+    batch, seen = batch_of(range(0, 3000 * 10**9, 10**9), range(3000), list(range(3000)))
+    counted.add(batch, seen)
+    assert (len(counted.retvals), counted.others) == (10, 2990)
+    assert (counted.throws.count, len(counted.throws.packets)) == (3000, 5)
+    assert len(counted.throws.by_cookie) == 10
+    assert len(counted.timeline.bins) <= 2048
+    assert sum(c.total() for c in counted.timeline.bins.values()) == 3000
+
+
+def test_a_plot_of_odd_times():
+    for times in ([], [0], [5, 5, 5], [0, (1 << 63) - 1], [9, 3, 7]):
+        line = Timeline()
+        batch, seen = batch_of(times, range(len(times)))
+        line.add(batch.times_ns, seen.retvals)
+        assert ET.fromstring(plot(line, "xdp", title="t", subtitle="s")) is not None
+
+
+def test_more_verdicts_than_patterns():
+    line = Timeline()
+    batch, seen = batch_of(range(40), range(40))
+    line.add(batch.times_ns, seen.retvals)
+    assert "other values 34 (85.0 %)" in plot(line, "tc", title="t", subtitle="s")
+
+
+def test_names_of_verdicts():
+    assert verdicts.name("xdp", 3) == "XDP_TX"
+    assert verdicts.name("tc", 0xFFFF_FFFF) == "TC_ACT_UNSPEC"
+    assert verdicts.name("cgroup_skb", 1) == "pass"
+    assert verdicts.name("xdp", 77) == "77"
+    assert verdicts.keeps_frame("xdp", 2)
+    assert not verdicts.keeps_frame("xdp", 77)
+    assert verdicts.keeps_frame("tc", 77)
+    assert not verdicts.keeps_frame("tc", 2)
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    stream = io.BytesIO()
+    writer = Writer(stream)
+    for at, frame, original in PACKETS:
+        writer.packet(at, frame, original)
+    path = tmp_path / "written.pcap"
+    path.write_bytes(stream.getvalue())
+    assert read(path) == (expected(), None)
