@@ -125,14 +125,13 @@ class Memory:
         self._free_stacks.append(region)
 
     def release(self, region: Region, what: str = "") -> None:
-        """End a region's life: later accesses fault, and the message says `what` it was.
+        """End a region's life: later accesses fault, of those too who remember it.
 
-        Engines that remember the region find nothing within its bounds any more.
+        The message then says `what` it was.
         """
         del self.regions[region.key]
-        region.low, region.high = 0, -1
         self._used_bytes -= len(region.data) + _REGION_BYTES
-        region.high = region.low  # for those who remember it
+        region.high = region.low
         if what:
             self._ended[region.key] = what
             if len(self._ended) > _MAX_ENDED:

@@ -61,9 +61,9 @@ class Packet:
         self.region = made
         self.settle()
 
-    def replace(self, frame: bytes) -> None:
-        """Put another frame in place of this one, with the same room in front. Call renew() too."""
-        data = self.region.data[: self.start] + frame
-        self.region.data = bytearray(data)
-        self.end = self.start + len(frame)
+    def replace(self, memory: Memory, frame: bytes) -> None:
+        """Put another frame in place of this one, with the same room in front, after renew()."""
+        made = memory.region(self.region.name, self.region.data[: self.start] + frame)
+        memory.release(self.region)
+        self.region, self.end = made, self.start + len(frame)
         self.settle()

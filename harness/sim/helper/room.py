@@ -67,20 +67,20 @@ def _shrink(machine: "Machine", at: int, size: int, flags: int) -> int:
         return EINVAL
     if at + size > packet.size_bytes:
         return ENOMEM
-    _cut(packet, at, size)
+    _cut(machine, packet, at, size)
     if flags & _DECAP_L3:
         machine.context.fields["protocol"] = _IPV4 if flags & _DECAP_IPV4 else _IPV6
     return 0
 
 
-def _cut(packet: Packet, at: int, size: int) -> None:
+def _cut(machine: "Machine", packet: Packet, at: int, size: int) -> None:
     frame = packet.frame()
-    packet.replace(frame[:at] + frame[at + size :])
+    packet.replace(machine.memory, frame[:at] + frame[at + size :])
 
 
-def _insert(packet: Packet, at: int, size: int) -> None:
+def _insert(machine: "Machine", packet: Packet, at: int, size: int) -> None:
     frame = packet.frame()
-    packet.replace(frame[:at] + bytes(size) + frame[at:])
+    packet.replace(machine.memory, frame[:at] + bytes(size) + frame[at:])
 
 
 def _grow(machine: "Machine", at: int, size: int, flags: int) -> int:
@@ -91,7 +91,7 @@ def _grow(machine: "Machine", at: int, size: int, flags: int) -> int:
         problem = _refusal(packet, size, flags)
         if problem:
             return problem
-    _insert(packet, at, size)
+    _insert(machine, packet, at, size)
     if encapsulates:
         packet.encapsulated = True
         if flags & (_ENCAP_GRE | _ENCAP_UDP):
@@ -123,13 +123,13 @@ def _change_proto(machine: "Machine", context: int, proto: int, flags: int) -> i
     way = (field(machine, "protocol"), proto & 0xFFFF)
     grown = _HEADER_BYTES[_IPV6] - _HEADER_BYTES[_IPV4]
     if way == (_IPV4, _IPV6):
-        _insert(packet, packet.network, grown)
+        _insert(machine, packet, packet.network, grown)
     elif way != (_IPV6, _IPV4):
         return ENOTSUPP
     elif packet.network + grown > packet.size_bytes:
         return ENOMEM
     else:
-        _cut(packet, packet.network, grown)
+        _cut(machine, packet, packet.network, grown)
     machine.context.fields["protocol"] = way[1]
     clear_hash(machine, packet)
     return 0

@@ -79,7 +79,7 @@ def _change_tail(machine: "Machine", context: int, size: int, flags: int) -> int
         return EINVAL
     if packet.encapsulated:
         return ENOTSUPP
-    packet.replace(packet.frame()[:size].ljust(size, b"\0"))
+    packet.replace(machine.memory, packet.frame()[:size].ljust(size, b"\0"))
     return 0
 
 
@@ -88,7 +88,7 @@ def _change_head(machine: "Machine", context: int, room: int, flags: int) -> int
     packet.renew(machine.memory, "bpf_skb_change_head")
     if flags or room >> 31 or packet.size_bytes + room > MAX_BYTES:
         return EINVAL
-    packet.replace(bytes(room) + packet.frame())
+    packet.replace(machine.memory, bytes(room) + packet.frame())
     _move_headers(packet, room)
     return 0
 
@@ -115,7 +115,7 @@ def _vlan_push(machine: "Machine", context: int, proto: int, tci: int) -> int:
     if field(machine, "vlan_present"):
         frame, outer = packet.frame(), field(machine, "vlan_proto")
         tag = outer.to_bytes(2, "little") + field(machine, "vlan_tci").to_bytes(2, "big")
-        packet.replace(frame[:_ADDRESSES_BYTES] + tag + frame[_ADDRESSES_BYTES:])
+        packet.replace(machine.memory, frame[:_ADDRESSES_BYTES] + tag + frame[_ADDRESSES_BYTES:])
         fields["protocol"] = outer
     fields |= {"vlan_present": 1, "vlan_proto": proto, "vlan_tci": tci & 0xFFFF}
     return 0
@@ -145,7 +145,9 @@ def _take_tag(machine: "Machine", packet: Packet) -> int | None:
     frame = packet.frame()
     if len(frame) < _VLAN_ETH_BYTES:
         return None
-    packet.replace(frame[:_ADDRESSES_BYTES] + frame[_ADDRESSES_BYTES + _VLAN_BYTES :])
+    packet.replace(
+        machine.memory, frame[:_ADDRESSES_BYTES] + frame[_ADDRESSES_BYTES + _VLAN_BYTES :]
+    )
     inner = int.from_bytes(frame[16:18], "big")
     if inner < 0x0600:
         raise Unsupported("a VLAN tag around a frame with a length in place of its type")
