@@ -16,6 +16,7 @@ from harness.bpf.btfext import Ext, parse_ext
 from harness.bpf.externs import Extern, read_externs
 from harness.bpf.mapdef import MapDef, read_maps
 from harness.bpf.rawelf import RawElf, Relocation, Symbol
+from harness.bpf.special import without_addresses
 from harness.errors import ObjectError
 
 INSN_BYTES = 8
@@ -176,7 +177,11 @@ def decode_globals(obj: Object, section: str, data: bytes) -> dict[str, str]:
         raise ObjectError(
             f"{obj.path}: {section} has {len(found.data)} bytes, {len(data)} were given"
         )
-    return {v.name: data[v.offset : v.offset + v.size_bytes].hex() for v in found.variables}
+    shown = {v.name: data[v.offset : v.offset + v.size_bytes] for v in found.variables}
+    types = {v.name: v.type_id for v in found.variables}
+    return {
+        name: without_addresses(obj.btf, types[name], value).hex() for name, value in shown.items()
+    }
 
 
 def _functions(raw: RawElf, btf: Btf, ext: Ext) -> list[Function]:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.bpf.btf import Btf, Kind, Type
+from harness.bpf import special
+from harness.bpf.btf import Kind, Type
+from harness.bpf.special import Field
 from harness.sim import resources
 from harness.sim.memory import Region
 from harness.sim.resources import Resource
@@ -25,22 +27,6 @@ EINVAL = -22
 # bpf_mem_cache_idx(): with the 8 bytes of its list node; above that there is no memory
 MAX_OBJECT_BYTES = 4096 - 8
 MAX_OBJECTS = 100_000
-_MAX_DEPTH = 8
-_SPECIAL = frozenset({
-    "bpf_spin_lock", "bpf_res_spin_lock", "bpf_list_head", "bpf_list_node", "bpf_rb_root",
-    "bpf_rb_node", "bpf_refcount", "bpf_timer", "bpf_wq",
-})  # fmt: skip
-_KPTR_TAGS = frozenset({"kptr", "percpu_kptr"})
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A member of a struct that the kernel looks after."""
-
-    # "bpf_list_node", ...; "kptr" for a referenced pointer
-    kind: str
-    # bytes from the start of the outermost struct
-    offset: int
 
 
 @dataclass(slots=True)
@@ -77,10 +63,10 @@ class Objects:
         if len(self.live) >= MAX_OBJECTS:
             raise Unsupported(f"more than {MAX_OBJECTS} objects")
         region = self.machine.memory.unwritten(f"struct {made.name}", made.size_bytes)
-        fields = tuple(_fields(self.machine.obj.btf, made))
-        for special in fields:  # bpf_obj_init(); all other bytes stay unwritten
-            if special.kind == "kptr":
-                self.machine.memory.store(region.address + special.offset, 8, 0)
+        fields = special.fields(self.machine.obj.btf, made)
+        for member in fields:  # bpf_obj_init(); all other bytes stay unwritten
+            if member.kind == "kptr":
+                self.machine.memory.store(region.address + member.offset, 8, 0)
         self.live[region.key] = Allocated(region, made, fields, percpu=percpu)
         self.own(region.address)
         return region.address
@@ -115,20 +101,20 @@ class Objects:
             found.references -= 1
             if found.references:
                 continue
-            for special in found.fields:
-                pending.extend(self._held_by(found.region, special))
+            for member in found.fields:
+                pending.extend(self._held_by(found.region, member))
             del self.live[found.region.key]
             self.machine.memory.release(found.region)
 
-    def _held_by(self, region: Region, special: Field) -> Iterator[int]:
+    def _held_by(self, region: Region, member: Field) -> Iterator[int]:
         """bpf_obj_free_fields(): references that a field of a dying object holds."""
-        address = region.address + special.offset
-        if special.kind in ("bpf_list_head", "bpf_rb_root"):
+        address = region.address + member.offset
+        if member.kind in ("bpf_list_head", "bpf_rb_root"):
             for node in self.linked.pop(address, []):
                 del self.owner[node]
                 yield node & ~0xFFFF_FFFF
-        elif special.kind == "kptr":
-            pointed = int.from_bytes(region.data[special.offset : special.offset + 8], "little")
+        elif member.kind == "kptr":
+            pointed = int.from_bytes(region.data[member.offset : member.offset + 8], "little")
             if pointed >> 32 in self.live:
                 yield pointed
 
@@ -168,20 +154,3 @@ class Objects:
         del self.owner[node]
         self.own(node)
         return node
-
-
-def _fields(btf: Btf, struct: Type, base: int = 0, depth: int = 0) -> Iterator[Field]:
-    """Special fields of a struct and of the structs in it (btf_find_field())."""
-    if depth > _MAX_DEPTH:
-        raise Unsupported(f"struct {struct.name}: structs nest deeper than {_MAX_DEPTH}")
-    for member in struct.members:
-        offset = base + member.offset // 8
-        found = btf.resolve(member.type_id)
-        if found.kind is Kind.STRUCT and found.name in _SPECIAL:
-            yield Field(found.name, offset)
-        elif found.kind is Kind.STRUCT:
-            yield from _fields(btf, found, offset, depth + 1)
-        elif found.kind is Kind.PTR:
-            tag = btf.type(found.type_id)
-            if tag.kind is Kind.TYPE_TAG and tag.name in _KPTR_TAGS:
-                yield Field("kptr", offset)

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness import wire
 from harness.bpf.elf import Object, decode_globals, read_object
+from harness.bpf.special import without_addresses
 from harness.errors import UsageError
 from harness.model import Case, Observation, Verdict
 from harness.target import splats
@@ -115,7 +116,9 @@ class AgentClient:
 
     def _complete(self, seen: Observation, obj: Object) -> Observation:
         maps = {
-            name: _variables(obj, name, content) if name.startswith(".") else content
+            name: _variables(obj, name, content)
+            if name.startswith(".")
+            else _values(obj, name, content)
             for name, content in seen.maps.items()
         }
         return replace(seen, maps=maps, splats=self._splats(seen.kernel_log))
@@ -127,6 +130,16 @@ class AgentClient:
 def _variables(obj: Object, section: str, content: dict[str, str]) -> dict[str, str]:
     value = next(iter(content.values()), "")
     return decode_globals(obj, section, bytes.fromhex(value))
+
+
+def _values(obj: Object, name: str, content: dict[str, str]) -> dict[str, str]:
+    found = obj.map(name)
+    if found is None or not found.value_type_id:
+        return content
+    return {
+        key: without_addresses(obj.btf, found.value_type_id, bytes.fromhex(value)).hex()
+        for key, value in content.items()
+    }
 
 
 def _require_libbpf(loader: str) -> None:
