@@ -63,7 +63,8 @@ class Recording:
         return [[int.from_bytes(r[i : i + 4], "little") for i in range(0, size, 4)] for r in rows]
 
 
-def _parse(text):
+def parse(text):
+    """Recordings out of what the recorder printed."""
     found = []
     for line in text.splitlines():
         word, *rest = line.split()
@@ -97,7 +98,7 @@ def recorder(place):
             [*loader, program, path, kconfig, types],
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
-        return _parse(done.stdout)
+        return parse(done.stdout)
 
     return run
 

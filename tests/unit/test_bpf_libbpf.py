@@ -2,7 +2,7 @@
 """What our linker makes of an object is what libbpf hands to the kernel, to the last bit."""
 
 import pytest
-from libbpf_witness import check, real_types, recorder
+from libbpf_witness import HERE, check, parse, real_types, recorder
 
 from harness import build
 
@@ -33,3 +33,16 @@ def test_collection(source, record, real_kernel):
     assert recordings
     refused = check(path, real_kernel, recordings)
     assert refused == REFUSED.get(source.name.removesuffix(".bpf.c"), 0)
+
+
+OLDER = sorted((HERE / "data/objects").glob("*.o"))
+
+
+@pytest.mark.parametrize("path", OLDER, ids=lambda path: path.name)
+def test_object_of_an_older_compiler(path):
+    """Recorded: neither that compiler nor libbpf is needed."""
+    name, _, compiler = path.stem.partition("-")
+    recordings = parse(path.with_name(f"{name}-{compiler}.txt").read_text())
+    types = path.with_name("core.btf" if name == "core" else "features.btf")
+    assert recordings
+    assert check(path, types, recordings) == 0
