@@ -22,10 +22,15 @@ Registers = list[Any]
 class Code(Protocol):
     """One linked program, made ready by one engine for one machine."""
 
-    # name of the engine, for provenance
-    engine: str
-    # seconds spent on making it
-    compile_s: float
+    @property
+    def engine(self) -> str:
+        """Name of the engine, for provenance."""
+        ...
+
+    @property
+    def compile_s(self) -> float:
+        """Seconds spent on making it."""
+        ...
 
     def run(self, function: "LinkedFunction", registers: Registers) -> int | None:
         """Execute `function` until it exits: R0, None when nothing was put there.

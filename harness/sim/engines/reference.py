@@ -65,16 +65,36 @@ class ReferenceCode:
 
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function: R0, or None. See harness.sim.engines.Code."""
+        return self.run_from(function, function.start, registers)
+
+    def run_from(self, function: LinkedFunction, pc: int, registers: Registers) -> int | None:
+        """Execute a function from the block at `pc` on."""
         watch = self._machine.trace.every_instruction
         try:
             if watch is None:
-                self._run(function, registers, function.start)
+                self._run(function, registers, pc)
             else:
-                self._run_watched(function, registers, watch)
+                self._run_watched(function, registers, pc, watch)
         except EndFunction:
             return 0
         result: int | None = registers[0]
         return result
+
+    def advance(
+        self, function: LinkedFunction, pc: int, registers: Registers, floor: int | None = None
+    ) -> int:
+        """Execute from the block at `pc` until one would take the budget below `floor`.
+
+        That block, or EXIT. Without a floor: one block.
+        """
+        if floor is None:
+            block = self._blocks(function).get(pc)
+            floor = self._machine.budget - (block.cost if block is not None else 0)
+        try:
+            return self._run(function, registers, pc, max(floor, 0))
+        except EndFunction:
+            registers[0] = 0
+            return EXIT
 
     def resume(self, function: LinkedFunction, pc: int, registers: Registers) -> int | None:
         """Execute the rest of a function, for an engine that charged the block of `pc` already."""
@@ -100,7 +120,7 @@ class ReferenceCode:
             self._explain(error, block.pc_of(step or block.leave), registers)
             raise
 
-    def _run(self, function: LinkedFunction, registers: Registers, pc: int) -> None:
+    def _run(self, function: LinkedFunction, registers: Registers, pc: int, floor: int = 0) -> int:
         ready, machine = self._ready, self._machine
         step: Step | Leave | None = None
         try:
@@ -108,18 +128,24 @@ class ReferenceCode:
                 step = None
                 block = ready.get(pc) or self._make(function, pc)
                 machine.budget -= block.cost
-                if machine.budget < 0:
-                    machine.spend(0)  # says so
+                if machine.budget < floor:
+                    if machine.budget < 0:
+                        machine.spend(0)  # says so
+                    machine.budget += block.cost
+                    return pc
                 for step in block.steps:
                     step(registers)
                 leave = step = block.leave
                 pc = leave(registers)
         except (TypeError, Fault, Unsupported) as error:
             self._explain(error, pc if step is None else ready[pc].pc_of(step), registers)
+        return EXIT
 
-    def _run_watched(self, function: LinkedFunction, registers: Registers, watch: Watch) -> None:
+    def _run_watched(
+        self, function: LinkedFunction, registers: Registers, pc: int, watch: Watch
+    ) -> None:
         """The same, with a word to the trace before each instruction."""
-        program, pc = self._program, function.start
+        program = self._program
         try:
             while pc != EXIT:
                 block = self._ready.get(pc) or self._make(function, pc)

@@ -9,6 +9,7 @@ and whatever somebody watches, the reference engine executes, function by functi
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf import isa
@@ -30,8 +31,27 @@ MAX_INSTRUCTIONS = 20_000
 # instructions of a function that is copied into its callers
 _INLINED = 24
 _ARGUMENTS = range(1, 6)
-# R1 to R5, R10, the stack
+# blocks that the reference engine executes on the way to one where a function can be entered
+_MOST_STEPS = 1000
+# R1 to R5, R10, the stack; p, R0, R6 to R9
 _Function = Callable[..., int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """One function of the program."""
+
+    function: _Function
+    # arguments that it takes for granted
+    needs: tuple[int, ...]
+    # frames that it may nest without asking the machine
+    nesting: int
+    # block where it can be entered -> how the function calls that
+    labels: dict[int, int]
+
+    def needs_more(self, registers: Registers) -> bool:
+        """Whether an argument is missing."""
+        return any(registers[number] is None for number in self.needs)
 
 
 class SourceCode:
@@ -46,7 +66,7 @@ class SourceCode:
         self._reference = reference.prepare(machine, program)
         self.declined: dict[str, str] = {}
         self._file = f"<{program.name}>"
-        self._functions: dict[int, tuple[_Function, Facts, int]] = {}
+        self._functions: dict[int, _Ready] = {}
         # by line of the text
         self._pcs: list[int] = []
         self._compile()
@@ -55,16 +75,40 @@ class SourceCode:
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function. See harness.sim.engines.Code."""
         ready = self._functions.get(function.start)
-        trace = self._machine.trace
-        if ready is None or trace.on or trace.every_instruction is not None:
+        if ready is None or self._is_watched(ready) or ready.needs_more(registers):
             return self._reference.run(function, registers)
-        execute, facts, nesting = ready
-        empty = any(registers[r] is None for r in _ARGUMENTS if facts.needs >> r & 1)
-        if empty or (nesting and self._machine.frames_left() < nesting):
-            return self._reference.run(function, registers)
+        frame = registers[10]
+        stack = self._machine.memory.regions[frame >> 32]
+        return self._execute(ready.function, (*registers[1:6], frame, stack))
+
+    def go_on_at(self, function: LinkedFunction, pc: int, registers: Registers) -> int | None:
+        """Execute the rest of a function that the reference engine brought to block `pc`.
+
+        That engine goes on where the block cannot be entered, until one that can.
+        """
+        ready, regions = self._functions.get(function.start), self._machine.memory.regions
+        for _ in range(_MOST_STEPS):
+            label = ready.labels.get(pc) if ready is not None else None
+            if ready is not None and label is not None and not self._is_watched(ready):
+                frame = registers[10]
+                saved = (registers[0], *registers[6:10])
+                given = (*registers[1:6], frame, regions[frame >> 32], label, *saved)
+                return self._execute(ready.function, given)
+            pc = self._reference.advance(function, pc, registers)
+            if pc == reference.EXIT:
+                result: int | None = registers[0]
+                return result
+        return self._reference.run_from(function, pc, registers)
+
+    def _is_watched(self, ready: _Ready) -> bool:
+        """Whether only the reference engine can do it now."""
+        trace, nesting = self._machine.trace, ready.nesting
+        watched = trace.on or trace.every_instruction is not None
+        return watched or (nesting > 0 and self._machine.frames_left() < nesting)
+
+    def _execute(self, function: _Function, given: tuple[Any, ...]) -> int | None:
         try:
-            frame = registers[10]
-            return execute(*registers[1:6], frame, self._machine.memory.regions[frame >> 32])
+            return function(*given)
         except EndFunction:
             return 0
         except (Fault, Unsupported) as error:
@@ -109,7 +153,8 @@ class SourceCode:
         names = self._names([text for _, text in texts.values()])
         exec(compile("\n".join(lines), self._file, "exec"), names)  # noqa: S102  # our own text
         for start, (facts, text) in texts.items():
-            self._functions[start] = names[f"f{start}"], facts, text.nesting
+            needs = tuple(r for r in _ARGUMENTS if facts.needs >> r & 1)
+            self._functions[start] = _Ready(names[f"f{start}"], needs, text.nesting, text.labels)
 
     def _write(
         self,

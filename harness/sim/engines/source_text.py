@@ -56,6 +56,8 @@ class Text:
     steps: set[int] = field(default_factory=set)
     # frames that calls without a machine's frame may nest
     nesting: int = 0
+    # block where it can be entered -> argument p of the function
+    labels: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -105,16 +107,15 @@ class Writer:
         facts = self._facts
         self._labels = _labels(facts)
         given = "".join(f"r{r}, " for r in range(1, 6))
-        self._line(0, f"def {name}({given}r10, stack):")
+        later = ", r0=None, r6=None, r7=None, r8=None, r9=None"
+        self._line(0, f"def {name}({given}r10, stack, p=0{later}):")
         self._line(1, "n = m.budget")
         if self._slots is None:
             self._line(1, "s = stack.data; w = stack.shadow")
         else:
-            for slot in sorted(self._slots):
-                self._line(1, f"s{slot} = None")
-        for register in sorted(self._tracked - set(range(1, 6))):
-            self._line(1, f"r{register} = None")
-        self._line(1, "p = 0")
+            for slot, size in sorted(self._slots.items()):
+                self._line(1, f"s{slot} = u{size}(stack.data, {slot})[0] if p else None")
+        self.text.labels = {start: number for number, start in enumerate(self._labels)}
         self._line(1, "try:")
         self._dispatch(2, 0, len(self._labels))
         self._line(1, "finally:")
