@@ -71,6 +71,8 @@ def _document(by: str, outcomes: list[Outcome]) -> dict[str, object]:
         "by": by,
         **{column: counts[column] for column in _COLUMNS},
         "median_ms": _median_ms(outcomes),
+        # what the engine declined
+        "by_others": dict(_others(by, outcomes)),
         "groups": {
             group: {column: count[column] for column in _COLUMNS}
             for group, count in _groups(outcomes).items()
@@ -81,6 +83,11 @@ def _document(by: str, outcomes: list[Outcome]) -> dict[str, object]:
             if outcome.reason
         },
     }
+
+
+def _others(by: str, outcomes: list[Outcome]) -> Counter[str]:
+    """Engine -> how many vectors it ran instead of the one that was asked for."""
+    return Counter(outcome.engine for outcome in outcomes if outcome.engine not in ("", by))
 
 
 def _groups(outcomes: list[Outcome]) -> dict[str, Counter[str]]:
@@ -102,6 +109,7 @@ def _text(by: str, outcomes: list[Outcome]) -> str:
     lines += [f"{o.verdict}: {o.name}: {o.reason}" for o in outcomes if o.reason]
     if not total[PASSED] + total[FAILED]:
         lines.append("no vector ran")
+    lines += [f"{count} by {other}" for other, count in _others(by, outcomes).items()]
     median = _median_ms(outcomes)
     lines.append(f"by {by}" + (f", {median:.3g} ms each (median)" if median else ""))
     return "\n".join(lines)

@@ -7,7 +7,7 @@ most of its time. R1 and R2 are the memory's address and length, R10 a stack of 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +27,8 @@ ENGINES = {
     "native": "harness.sim.engines.native",
 }
 _REFERENCE = "reference"
+# others ask more of a machine
+_ON_THIS_MACHINE = frozenset({_REFERENCE, "source"})
 _UNWIND = 5
 
 # told of every instruction before it runs: program, index, registers
@@ -64,6 +66,7 @@ class Machine:
 
     # the suite's callx
     calls_by_register = True
+    # nothing replaces or watches the program
     companions = ()
 
     def __init__(self, budget: int, watch: Watch | None) -> None:
@@ -151,22 +154,31 @@ def run(
     What is wrong with them is in the result. Raises UsageError for an engine that is not there.
     """
     prepare = engine_named(engine)
-    if engine != _REFERENCE:
+    try:
+        if engine in _ON_THIS_MACHINE:
+            return _run(code, memory, engine, prepare, budget, watch)
         from harness.conformance import whole  # noqa: PLC0415  # imports all of the simulator
 
-        try:
-            result = whole.run(lambda: program_of(code), memory, prepare, budget, watch)
-        except Declined:
-            prepare = engine_named(_REFERENCE)
-        else:
-            return replace(result, engine=engine)
+        return whole.run(code, memory, engine, prepare, budget, watch)
+    except Declined:
+        prepare = engine_named(_REFERENCE)
+        return _run(code, memory, _REFERENCE, prepare, budget, watch)
+
+
+def _run(
+    code: bytes, memory: bytes, engine: str, prepare: Prepare, budget: int, watch: Watch | None
+) -> Result:
     machine = Machine(budget, watch)
     try:
         r0 = machine.run(program_of(code), memory, prepare)
     except (Fault, Unsupported, ObjectError) as error:
-        said = str(error.args[0]).replace("\n", " ")
-        return Result(None, said, max(machine.budget, 0))
-    return Result(r0, "", machine.budget, bytes(machine.given))
+        return refused(error, machine.budget, engine)
+    return Result(r0, "", machine.budget, bytes(machine.given), engine)
+
+
+def refused(error: Exception, budget: int, engine: str) -> Result:
+    """Result of a program that did not come to its exit."""
+    return Result(None, str(error.args[0]).replace("\n", " "), max(budget, 0), engine=engine)
 
 
 def suite_helper(number: int) -> Callable[[Registers], int | None]:
@@ -184,12 +196,13 @@ def engine_named(name: str) -> Prepare:
     """The engine's `prepare`. Raises UsageError where it, or what it needs, is missing."""
     if name not in ENGINES:
         raise UsageError(f"no engine {name!r}", fix=f"engines: {', '.join(ENGINES)}")
-    try:
-        prepare: Prepare = import_module(ENGINES[name]).prepare
-    except ModuleNotFoundError as error:
+    engine = import_module(ENGINES[name])
+    if getattr(engine, "llvm", engine) is None:
         raise UsageError(
-            f"engine {name!r} cannot be used: {error}", fix="pip install 'bpfthrow[jit]'"
-        ) from error
+            f"engine {name!r} needs llvmlite, which is not installed",
+            fix="pip install 'bpfthrow[jit]'",
+        )
+    prepare: Prepare = engine.prepare
     return prepare
 
 

@@ -25,6 +25,8 @@ class Answer:
     r0: int | None
     error: str = ""
     took_s: float = 0.0
+    # engine that ran it, "" where a plugin did
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Outcome:
     # why it failed or was skipped
     reason: str = ""
     took_s: float = 0.0
+    engine: str = ""
 
 
 Execute = Callable[[Vector], Answer]
@@ -56,7 +59,7 @@ def _run(vector: Vector, execute: Execute) -> Outcome:
     answer = execute(vector)
     reason = difference(vector, answer)
     verdict = FAILED if reason else PASSED
-    return Outcome(vector.name, vector.group, verdict, reason, answer.took_s)
+    return Outcome(vector.name, vector.group, verdict, reason, answer.took_s, answer.engine)
 
 
 def difference(vector: Vector, answer: Answer) -> str:
@@ -80,7 +83,8 @@ def by_engine(name: str) -> Execute:
     def execute(vector: Vector) -> Answer:
         started = time.perf_counter()
         result = machine.run(vector.code, vector.memory, name)
-        return Answer(result.r0, result.error, time.perf_counter() - started)
+        took_s = time.perf_counter() - started
+        return Answer(result.r0, result.error, took_s, result.engine)
 
     return execute
 

@@ -12,8 +12,14 @@ from typing import cast
 from harness.bpf import elf
 from harness.bpf.btf import parse
 from harness.bpf.btfext import Ext
-from harness.bpf.program import Program
-from harness.conformance.machine import Prepare, Result, Watch, suite_helper
+from harness.conformance.machine import (
+    Prepare,
+    Result,
+    Watch,
+    program_of,
+    refused,
+    suite_helper,
+)
 from harness.errors import ObjectError
 from harness.sim import machine, semantics
 from harness.sim.engines import Engine, Registers
@@ -32,11 +38,7 @@ class _Machine(machine.Machine):
 
 
 def run(
-    make: Callable[[], Program],
-    memory: bytes,
-    prepare: Prepare,
-    budget: int,
-    watch: Watch | None,
+    code: bytes, memory: bytes, engine: str, prepare: Prepare, budget: int, watch: Watch | None
 ) -> Result:
     """As harness.conformance.machine.run. Raises Declined where the engine does not do it."""
     found = _Machine(_nothing(), semantics.profile(semantics.DEFAULT_PROFILE), Trace(), budget)
@@ -45,13 +47,12 @@ def run(
     region = found.memory.region("memory", bytearray(memory))
     address = region.address if memory else 0
     try:
-        program = make()
+        program = program_of(code)
         arguments: Registers = [address, len(memory), None, None, None]
         r0 = found.call(program, program.functions[0], arguments, 0)
     except (Fault, Unsupported, ObjectError) as error:
-        said = str(error.args[0]).replace("\n", " ")
-        return Result(None, said, max(found.budget, 0))
-    return Result(r0, "", found.budget, bytes(region.data))
+        return refused(error, found.budget, engine)
+    return Result(r0, "", found.budget, bytes(region.data), engine)
 
 
 def _nothing() -> elf.Object:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The text format of vectors: what it means, and that errors say file and line."""
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.cli import main
 from harness.conformance import runner, vectors
@@ -207,6 +210,28 @@ def test_difference():
     assert runner.difference(error, runner.Answer(None, "no")) == ""
     assert runner.difference(error, runner.Answer(None, "no!"))
     assert runner.difference(error, runner.Answer(5)) == "expected error 'no', got 0x5"
+
+
+_WORDS = st.sampled_from([
+    "-- asm", "-- raw", "-- mem", "-- result", "-- error", "-- c", "--", "mov %r0, 1", "exit",
+    "lock", "lock fetch", "ldxw", "[%r1", "[%r1+", "[+]", "call local", "ja", "ja +", "a:", ":",
+    "0x", "-", "0", "\0", "%", ",", "jeq %r1, %r2, a", "lddw %r0, -1", "st", "stw [%r1-1], 0",
+])  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.one_of(_WORDS, st.text(max_size=20)), max_size=12).map("\n".join))
+def test_any_text_is_a_vector_or_an_error(text):
+    with contextlib.suppress(ObjectError):
+        vector = parse(text, "a", "a.data")
+        assert vector.skipped or len(vector.code) % 8 == 0
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.one_of(_WORDS, st.text("%r0159+-x[],: ", max_size=12)), max_size=5))
+def test_any_line_is_an_instruction_or_an_error(words):
+    with contextlib.suppress(ObjectError):
+        parse(f"-- asm\n{' '.join(words)}\n-- result\n0\n", "a", "a.data")
 
 
 def test_unreadable_file(tmp_path):

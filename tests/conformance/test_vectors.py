@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conformance import generate
 
-from harness.conformance import machine, runner, vectors
+from harness.conformance import machine, runner, vectors, whole
 from harness.errors import UsageError
+from harness.sim.engines import native
 
 ALL = {vector.name: vector for vector in vectors.read(generate.VECTORS)}
 GROUPS = sorted({vector.group for vector in ALL.values()})
@@ -50,6 +51,32 @@ def test_vector(engine, group):
         assert not vector.broken + vector.skipped, name
         assert not runner.difference(vector, runner.Answer(result.r0, result.error)), name
         assert result == _reference(name), name
+
+
+def test_engine_declines_nothing_but_callx(engine):
+    """What the reference interpreter runs instead is not tested by the test above."""
+    others = {
+        name
+        for name, vector in ALL.items()
+        if vector.group == "callx" or name in SAMPLE
+        if machine.run(vector.code, vector.memory, engine).engine != engine
+    }
+    assert {name.partition("/")[0] for name in others} <= {"callx"}
+
+
+def test_the_simulators_own_machine_agrees():
+    """The plugin's small machine is held against the one that runs objects."""
+    for name, vector in ALL.items():
+        prepare = machine.engine_named("reference")
+        budget = machine.DEFAULT_BUDGET
+        result = whole.run(vector.code, vector.memory, "reference", prepare, budget, None)
+        assert result == _reference(name), name
+
+
+def test_engine_without_what_it_needs(monkeypatch):
+    monkeypatch.setattr(native, "llvm", None)
+    with pytest.raises(UsageError, match="needs llvmlite"):
+        machine.run(b"", b"", "native")
 
 
 def test_files_are_as_generated():
