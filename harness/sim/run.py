@@ -18,6 +18,7 @@ from harness.errors import ObjectError
 from harness.hooks import Action
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.sim import context, maps, semantics
+from harness.sim.engines import Engine
 from harness.sim.machine import DEFAULT_BUDGET, Machine
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import Trace
@@ -35,21 +36,26 @@ def run_case(
     trace: bool | str | Trace = False,
     budget: int = DEFAULT_BUDGET,
     environment: Environment = NOWHERE,
+    engine: Engine | None = None,
 ) -> Observation:
     """Run all repetitions of a case.
 
     `trace` is False, True or "events", "full" (every instruction), or a Trace to put the events
-    into. Verdicts: `ran`; `rejected` with "simulator fault: ..." for a program that no verifier accepts; `unsupported` for what is
-    not modelled or over a limit of the simulator. What libbpf refuses while it links is `rejected`
-    too, in libbpf's words. `environment`: the kernel that libbpf would ask; a program that needs
-    to know more of it than is given is `unsupported`. Raises ObjectError for a broken object or an unknown program,
-    UsageError for an unknown profile.
+    into. Verdicts: `ran`; `rejected` with "simulator fault: ..." for a program that no verifier
+    accepts; `unsupported` for what is not modelled or over a limit of the simulator. What libbpf
+    refuses while it links is `rejected` too, in libbpf's words. `environment`: the kernel that
+    libbpf would ask; a program that needs to know more of it than is given is `unsupported`.
+    `engine` executes; None: the reference, which alone can be traced. Raises ObjectError for a
+    broken object or an unknown program, UsageError for an unknown profile, Declined where `engine`
+    does not do a program.
     """
     started, chosen, obj = time.monotonic(), semantics.profile(profile), load(case.object)
     log = trace
     if not isinstance(log, Trace):
         log = Trace(on=bool(trace), instructions=trace == "full")
     machine = machine_for(case, profile, log, budget, environment)
+    if engine is not None:
+        machine.engine = engine
     provenance = Provenance(source="simulator", kernel=chosen.name)
     try:
         check_allowed(machine, case)
