@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 from harness.hooks import HOOKS
 from harness.model import Input
+from harness.sim import ctxfields
 from harness.sim.memory import Memory, Region
-from harness.sim.packet import ETH_HEADER_BYTES, Packet
+from harness.sim.packet import ETH_HEADER_BYTES, SKB_HEADROOM_BYTES, Packet
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, Unsupported
 
 XDP_HEADROOM_BYTES = 256
-SKB_HEADROOM_BYTES = 64
 TAILROOM_BYTES = 320
 # what is left of a page between head room and tail room
 MAX_XDP_BYTES = 4096 - XDP_HEADROOM_BYTES - TAILROOM_BYTES
@@ -44,6 +44,15 @@ _XDP = {
 }  # fmt: skip
 _XDP_BYTES = 24
 _POINTERS = frozenset({"data", "data_end", "data_meta"})
+# bpf_skb_is_valid_access() and its callers: what a program type may not even read
+_HIDDEN = {
+    "tc": frozenset({"flow_keys", "family", "remote_ip4", "local_ip4", "remote_ip6", "local_ip6",
+                     "remote_port", "local_port"}),
+    "cgroup_skb": frozenset({"flow_keys", "tc_classid", "data_meta", "wire_len"}),
+    "xdp": frozenset(),
+}  # fmt: skip
+# fields that can be read in parts; writes take whole fields, but for cb
+_WHOLE = frozenset({"sk", "tstamp", "hwtstamp"})
 _WRITABLE = {
     "tc": frozenset({"mark", "priority", "tc_index", "cb", "tc_classid", "tstamp",
                      "queue_mapping"}),
@@ -85,7 +94,9 @@ Builder = Callable[[Memory, Input, str], Context]
 
 
 def build(program_type: str, hook: str, given: Input, memory: Memory, profile: Profile) -> Context:
-    """A fresh context for one run. Raises Unsupported for a type without BPF_PROG_TEST_RUN."""
+    """A fresh context for one run. Raises Unsupported for a type that is not modelled."""
+    if program_type in ctxfields.RECORDS:
+        return Context(ctxfields.build(memory, program_type, given.ctx or b"").address)
     if program_type not in _BUILDERS:
         raise Unsupported(f"running a program of type {program_type or 'unknown'} by itself")
     made = _BUILDERS[program_type](memory, given, hook)
@@ -202,6 +213,8 @@ def _with_fields(
 
     def load(offset: int, width: int) -> int:
         known, within = find(offset, width)
+        if not _may_read(kind, known, offset, width, layout[known][1]):
+            raise Fault(f"invalid {name} access: offset {offset}, {width} bytes of {known}")
         if known in _POINTERS:
             return _pointer(packet, known, name, (offset, width), layout)
         value = packet.end - packet.start if known == "len" else fields[known]
@@ -213,6 +226,8 @@ def _with_fields(
         known, within = find(offset, width)
         if known not in _WRITABLE[kind]:
             raise Fault(f"{name}.{known} is read-only")
+        if offset % width or (known != "cb" and width != layout[known][1]):
+            raise Fault(f"invalid {name} access: offset {offset}, {width} bytes of {known}")
         if known == "queue_mapping" and value >= _NO_QUEUE:
             return
         mask = ((1 << width * 8) - 1) << within * 8
@@ -221,6 +236,13 @@ def _with_fields(
 
     region.load, region.store = load, store
     return context
+
+
+def _may_read(kind: str, known: str, offset: int, width: int, size: int) -> bool:
+    """bpf_skb_is_valid_access() and __is_valid_xdp_access(), for a field of `size` bytes."""
+    if offset % width or known in _HIDDEN[kind]:
+        return False
+    return width == size or not (kind == "xdp" or known in _WHOLE)
 
 
 def _pointer(

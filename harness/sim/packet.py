@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from harness.sim.memory import Memory, Region
 
 ETH_HEADER_BYTES = 14
+# NET_SKB_PAD on x86-64: what BPF_PROG_TEST_RUN leaves free in front of a frame, and the step in
+# which that grows
+SKB_HEADROOM_BYTES = 64
+_UNSET = 0xFFFF
 
 
 @dataclass(slots=True)
@@ -28,9 +32,11 @@ class Packet:
     mac: bytes = b""
     # data_end was never set: every bounds check fails
     closed: bool = False
-    # of an skb, from `start` on: network header, transport header where it is known
+    # of an skb, from `start` on: network header, transport header where it is set
     network: int = ETH_HEADER_BYTES
     transport: int | None = None
+    # free bytes in front of an skb, as the kernel counts them
+    headroom: int = SKB_HEADROOM_BYTES
     encapsulated: bool = False
     # depth of checksums known to be right; None: nothing is known (CHECKSUM_NONE)
     csum_level: int | None = None
@@ -60,6 +66,33 @@ class Packet:
         memory.release(old, f"{old.name} before {why}")
         self.region = made
         self.settle()
+
+    def grow(self, size: int) -> None:
+        """skb_cow() and skb_push(): take `size` bytes in front; headers stay where they are.
+
+        Where the room does not suffice, skb_headers_offset_update() moves a transport header that
+        is not set like any other, after which it counts as set.
+        """
+        if size > self.headroom:
+            more = -(-(size - self.headroom) // SKB_HEADROOM_BYTES) * SKB_HEADROOM_BYTES
+            self.headroom += more
+            if self.transport is None:
+                self.transport = (_UNSET + more & _UNSET) - self.headroom
+        self.pull(-size)
+
+    def pull(self, size: int) -> None:
+        """skb_pull(): give `size` bytes in front away."""
+        self.headroom += size
+        self.network -= size
+        if self.transport is not None:
+            self.transport -= size
+
+    @property
+    def shortest(self) -> int:
+        """__bpf_skb_min_len()."""
+        if self.transport is not None and self.transport > 0:
+            return self.transport
+        return max(self.network, 0)
 
     def replace(self, memory: Memory, frame: bytes) -> None:
         """Put another frame in place of this one, with the same room in front, after renew()."""

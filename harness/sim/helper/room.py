@@ -74,13 +74,19 @@ def _shrink(machine: "Machine", at: int, size: int, flags: int) -> int:
 
 
 def _cut(machine: "Machine", packet: Packet, at: int, size: int) -> None:
-    frame = packet.frame()
+    """bpf_skb_net_hdr_pop()."""
+    frame, network = packet.frame(), packet.network
     packet.replace(machine.memory, frame[:at] + frame[at + size :])
+    packet.pull(size)
+    packet.network = network
 
 
 def _insert(machine: "Machine", packet: Packet, at: int, size: int) -> None:
-    frame = packet.frame()
+    """bpf_skb_net_hdr_push()."""
+    frame, network = packet.frame(), packet.network
     packet.replace(machine.memory, frame[:at] + bytes(size) + frame[at:])
+    packet.grow(size)
+    packet.network = network
 
 
 def _grow(machine: "Machine", at: int, size: int, flags: int) -> int:

@@ -16,7 +16,7 @@ from harness.sim.helper.packet import (
     read_packet,
     store_bytes,
 )
-from harness.sim.packet import Packet
+from harness.sim.packet import ETH_HEADER_BYTES, Packet
 from harness.sim.signals import Unsupported
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # SKB_MAX_ALLOC on x86-64: four pages less struct skb_shared_info
 MAX_BYTES = (4096 << 2) - 320
 _OTHERHOST = 3
+# no header that a live hook knows of ends behind this
+_SURE_BYTES = 128
 _MAX_OFFSET_RELATIVE = 0xFFFF
 _FROM_MAC, _FROM_NETWORK = 0, 1
 _VLAN_BYTES, _VLAN_ETH_BYTES, _ADDRESSES_BYTES = 4, 18, 12
@@ -74,8 +76,9 @@ def _pull(machine: "Machine", context: int, size: int) -> int:
 def _change_tail(machine: "Machine", context: int, size: int, flags: int) -> int:
     packet, size = packet_of(machine, context), size & M32
     packet.renew(machine.memory, "bpf_skb_change_tail")
-    shortest = packet.transport or packet.network
-    if flags or size > MAX_BYTES or size < shortest:
+    if machine.context.live and size < min(packet.size_bytes, _SURE_BYTES):
+        raise Unsupported(f"cutting a frame on a live hook to less than {_SURE_BYTES} bytes")
+    if flags or size > MAX_BYTES or size < packet.shortest:
         return EINVAL
     if packet.encapsulated:
         return ENOTSUPP
@@ -89,14 +92,8 @@ def _change_head(machine: "Machine", context: int, room: int, flags: int) -> int
     if flags or room >> 31 or packet.size_bytes + room > MAX_BYTES:
         return EINVAL
     packet.replace(machine.memory, bytes(room) + packet.frame())
-    _move_headers(packet, room)
+    packet.grow(room)
     return 0
-
-
-def _move_headers(packet: Packet, by: int) -> None:
-    packet.network += by
-    if packet.transport is not None:
-        packet.transport += by
 
 
 def _change_type(machine: "Machine", context: int, kind: int) -> int:
@@ -116,6 +113,8 @@ def _vlan_push(machine: "Machine", context: int, proto: int, tci: int) -> int:
         frame, outer = packet.frame(), field(machine, "vlan_proto")
         tag = outer.to_bytes(2, "little") + field(machine, "vlan_tci").to_bytes(2, "big")
         packet.replace(machine.memory, frame[:_ADDRESSES_BYTES] + tag + frame[_ADDRESSES_BYTES:])
+        packet.grow(_VLAN_BYTES)
+        packet.network -= _VLAN_BYTES
         fields["protocol"] = outer
     fields |= {"vlan_present": 1, "vlan_proto": proto, "vlan_tci": tci & 0xFFFF}
     return 0
@@ -148,6 +147,8 @@ def _take_tag(machine: "Machine", packet: Packet) -> int | None:
     packet.replace(
         machine.memory, frame[:_ADDRESSES_BYTES] + frame[_ADDRESSES_BYTES + _VLAN_BYTES :]
     )
+    packet.pull(_VLAN_BYTES)
+    packet.network = max(packet.network, ETH_HEADER_BYTES)
     inner = int.from_bytes(frame[16:18], "big")
     if inner < 0x0600:
         raise Unsupported("a VLAN tag around a frame with a length in place of its type")

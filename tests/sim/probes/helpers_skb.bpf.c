@@ -114,7 +114,7 @@ R(room_ns30, -30, 0, 0)
 R(room_ns31, -31, 0, 0)
 R(room_big, 4096, 1, 0)
 V(room_4095, long r = bpf_skb_adjust_room(ctx, 4095, 1, 0); __u32 n = ctx->len;
-  bpf_skb_change_tail(ctx, 60, 0); return r * 100000 + n;)
+  bpf_skb_adjust_room(ctx, -4095, 1, 0); return r * 100000 + n;)
 R(room_mode, 8, 2, 0)
 R(room_flag, 8, 1, 1 << 14)
 R(room_e4, 20, 1, 2)
@@ -138,6 +138,16 @@ V(room_tail, bpf_skb_adjust_room(ctx, 28, 1, 2 | 16); long r = bpf_skb_change_ta
   return r * 1000 + ctx->len;)
 V(room_cut, bpf_skb_adjust_room(ctx, 28, 1, 0); long r = bpf_skb_change_tail(ctx, 33, 0);
   return r * 1000 + ctx->len;)
+#define H(name, room) /* what is cut after the headroom did not suffice */     \
+	V(name##_a, bpf_skb_change_head(ctx, room, 0); bpf_skb_change_head(ctx, 8, 0); \
+	  long r = bpf_skb_change_tail(ctx, 60, 0); return r * 1000 + ctx->len;)    \
+	V(name##_b, bpf_skb_adjust_room(ctx, room, 1, 0);                           \
+	  long r = bpf_skb_change_tail(ctx, room - 2, 0); return r * 1000 + ctx->len;)
+H(h40, 40)
+H(h64, 64)
+H(h65, 65)
+H(h100, 100)
+H(h200, 200)
 T(lvl_room, bpf_csum_level(ctx, 1); bpf_skb_adjust_room(ctx, 8, 1, 0); return bpf_csum_level(ctx, 0);)
 T(lvl_keep, bpf_csum_level(ctx, 1); bpf_skb_adjust_room(ctx, 8, 1, 32);
   return bpf_csum_level(ctx, 0);)
