@@ -93,6 +93,8 @@ class Provenance:
     # "kvm", "tcg", "hardware" or ""
     accelerator: str = ""
     jit: str = ""
+    # of a simulator: "reference", "source", "native", or several of them
+    engine: str = ""
     # "bpftool v7.5.0 using libbpf v1.5", "libbpf 1.5 (ctypes)", ...
     loader: str = ""
     # who attached: "bpf(2)", "pyroute2", "bpftool"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Live frames and how many of them there may be: data, and one check."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,11 @@ from harness.sim.memory import Region
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, Unsupported
 
-# of all programs together: Python's own stack ends soon after
+# of all programs together
 MAX_LIVE_FRAMES = 128
+# calls of Python functions that a frame takes at most, on any engine; and those below the machine
+_PYTHON_CALLS = 16
+_PYTHON_CALLS_BELOW = 500
 PROGRAM = "program"
 SUBPROGRAM = "subprogram"
 # called by a helper
@@ -30,6 +34,12 @@ class Frame:
     stack: Region
     # R0 to R10; the reference engine works in them, others leave them as they were at the start
     registers: list[Any]
+
+
+def allow_depth() -> None:
+    """Let Python nest as deep as MAX_LIVE_FRAMES need; its own limit is for runaway recursion."""
+    needed = MAX_LIVE_FRAMES * _PYTHON_CALLS + _PYTHON_CALLS_BELOW
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), needed))
 
 
 def frames_left(frames: Sequence[Frame], profile: Profile) -> int:

@@ -28,6 +28,7 @@ from harness.sim.frames import (
     PROGRAM,
     SUBPROGRAM,
     Frame,
+    allow_depth,
     check_depth,
     frames_left,
 )
@@ -96,6 +97,7 @@ class Machine:
     shared: Any = None
 
     def __post_init__(self) -> None:
+        allow_depth()
         self.random.seed(self.seed)
         self.resources, self.objects = Resources(self, [], []), Objects(self)
         self.trace.memory, self.trace.machine = self.memory, self
@@ -284,6 +286,10 @@ class Machine:
             engine = reference.prepare if self.profile.releases_at_throw else self.engine
             self._code[program.name] = engine(self, program)
         return self._code[program.name]
+
+    def engines(self) -> str:
+        """Names of the engines that executed programs."""
+        return ", ".join(sorted({code.engine for code in self._code.values()}))
 
     def frames_left(self) -> int:
         """Frames of static subprograms that the running function may nest."""

@@ -49,14 +49,13 @@ def run_case(
     broken object or an unknown program, UsageError for an unknown profile, Declined where `engine`
     does not do a program.
     """
-    started, chosen, obj = time.monotonic(), semantics.profile(profile), load(case.object)
+    started, obj = time.monotonic(), load(case.object)
     log = trace
     if not isinstance(log, Trace):
         log = Trace(on=bool(trace), instructions=trace == "full")
     machine = machine_for(case, profile, log, budget, environment)
     if engine is not None:
         machine.engine = engine
-    provenance = Provenance(source="simulator", kernel=chosen.name)
     try:
         check_allowed(machine, case)
         retvals, wire, frame = _run_all(machine, case)
@@ -79,7 +78,7 @@ def run_case(
             leaks=tuple(machine.resources.leaked),
             trace=log.text(),
             duration_s=time.monotonic() - started,
-            provenance=provenance,
+            provenance=_provenance(machine),
         )
     log.fault(message)
     return Observation(
@@ -87,8 +86,12 @@ def run_case(
         message=message,
         trace=log.text(),
         duration_s=time.monotonic() - started,
-        provenance=provenance,
+        provenance=_provenance(machine),
     )
+
+
+def _provenance(machine: Machine) -> Provenance:
+    return Provenance(source="simulator", kernel=machine.profile.name, engine=machine.engines())
 
 
 def machine_for(
