@@ -3,8 +3,8 @@
 
 Owns compiling, what it costs, and the way in. All checks, the budget and the words of every fault
 are those of the reference interpreter; what is not worth machine code goes through Python, one
-instruction or one call at a time. Declined as a whole: a run that is traced, the profile `cleanup`
-where it looks into registers, a host that is not little endian.
+instruction or one call at a time. A machine is declined as a whole: when it is traced, in the
+profile `cleanup`, which looks into registers, or where the host is not little endian.
 """
 
 import ctypes
@@ -120,16 +120,14 @@ class NativeCode:
         # functions that companions sit on -> the code, made for them
         self._made: dict[frozenset[int], dict[int, Any]] = {}
         self._keep: list[Module] = []
-        self._entries()
         self.compile_s = time.perf_counter() - started
 
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function: R0, or None. See harness.sim.engines.Code."""
         machine, bridge = self._machine, self.bridge
-        if machine.trace.on:
-            raise Declined("the run is traced")
         full = sum((registers[i] is not None) << i for i in range(1, 6))
-        if self._needs[function.start] & ~full:
+        watched = machine.trace.on or machine.trace.every_instruction is not None
+        if watched or self._needs[function.start] & ~full:
             return self._run_interpreted(function, registers)
         enter = self._entries()[function.start]
         cells, live = bridge.cells, len(machine.frames)
@@ -147,7 +145,7 @@ class NativeCode:
             del lent
 
     def _run_interpreted(self, function: LinkedFunction, registers: Registers) -> int | None:
-        """An argument that may be read is empty: the interpreter finds out whether it is."""
+        """Somebody watches, or an argument is empty that may be read: the interpreter knows."""
         if self._reference is None:
             self._reference = ReferenceCode(self._machine, self._program)
         return self._reference.run(function, registers)
@@ -229,6 +227,7 @@ class NativeCode:
         """First instruction of a function -> its code."""
         watched = self._watched()
         if watched not in self._made:
+            started = time.perf_counter()
             body = self._functions(watched) + "\n\n".join(_entry(facts) for facts in self.facts)
             module = compile_text(prelude(body) + body, self.level)
             self._keep.append(module)
@@ -236,6 +235,7 @@ class NativeCode:
                 facts.function.start: module.function(f"enter{facts.index}", ctypes.c_void_p)
                 for facts in self.facts
             }
+            self.compile_s += time.perf_counter() - started
         return self._made[watched]
 
     def _watched(self) -> frozenset[int]:
@@ -310,7 +310,7 @@ def prepare(machine: "Machine", program: Program, level: int | None = None) -> N
     `level`: QUICK to FULL; FULL by itself for programs with loops, QUICK for others.
     """
     check_for(machine, program)
-    reason = declines(machine, program)
+    reason = declines(machine)
     if reason:
         raise Declined(reason)
     if machine.shared is None:
@@ -318,17 +318,14 @@ def prepare(machine: "Machine", program: Program, level: int | None = None) -> N
     return NativeCode(machine, program, machine.shared, level)
 
 
-def declines(machine: "Machine", program: Program) -> str:
-    """Why native code does not do a program, "" where it does."""
+def declines(machine: "Machine") -> str:
+    """Why native code does not do the programs of a machine, "" where it does."""
     if llvm is None:
         return "llvmlite is not installed: pip install 'bpfthrow[jit]'"
     if sys.byteorder != "little":
         return "the host is not little endian"
     if machine.trace.on:
         return "the run is traced"
-    if any(insn.code == isa.CALLX for insn in program.insns):
-        return "callx"
-    throws = any(ref.name == "bpf_throw" for ref in program.refs.values())
-    if throws and machine.profile.releases_at_throw:
+    if machine.profile.releases_at_throw:
         return f"profile {machine.profile.name} looks for what to release in registers"
     return ""

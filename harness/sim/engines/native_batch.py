@@ -239,7 +239,8 @@ class NativeRunner:
         if not bridge.cells[at.OWNED // 8]:
             self._own()
         given, packet = self._given, self._batch.packet(index)
-        assert given is not None and given.packet is not None  # by _own()
+        assert given is not None  # by _own()
+        assert given.packet is not None  # of these program types
         retval = 0
         try:
             retval = self._value() & _U32

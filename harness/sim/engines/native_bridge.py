@@ -7,27 +7,25 @@ the regions again. What goes wrong is kept here while native code unwinds, and r
 """
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf.isa import registers_read
-from harness.bpf.link import LinkedFunction, Program
+from harness.bpf.link import Program
 from harness.sim import unwind
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines import native_layout as at
 from harness.sim.engines.reference import Step, make_step
 from harness.sim.frames import EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame
 from harness.sim.memory import STACK_BYTES, Region
-from harness.sim.signals import Fault, TailCall, Throw, Unsupported
+from harness.sim.signals import EndFunction, Fault, TailCall, Throw, Unsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.sim.machine import Machine
 
-_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int64, ctypes.c_int64, *[ctypes.c_uint64] * 4
-)  # fmt: skip
-_NOTHING = [None] * 5
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, *[ctypes.c_uint64] * 4)
 # more regions in the table than this are forgotten rather than held against the memory
 _MAX_CHECKED = 12
 
@@ -64,7 +62,10 @@ class Bridge:
         # whether a throw of the running frame ends at a program
         self.throws = False
         self._stacks = [_stack() for _ in range(at.RECORD_COUNT)]
-        self._exports = [host_address(s.data) + host_address(s.shadow) for s in self._stacks]
+        self._exports = [
+            (*host_address(stack.data), *host_address(stack.shadow or bytearray()))
+            for stack in self._stacks
+        ]
         for index in range(at.RECORD_COUNT):
             self.own_stack(index)
         self.cells[at.CONTEXT // 8] = at.NO_CONTEXT
@@ -150,6 +151,8 @@ class Bridge:
         except TailCall as error:
             self.error = error
             return at.REPLACED
+        except EndFunction:
+            return at.ENDED
         except BaseException as error:  # noqa: BLE001  # raised again by whoever entered
             self.error = error
             return at.RAISED
@@ -204,8 +207,6 @@ class Bridge:
     def _arguments(self, full: int) -> list[int | None]:
         first = at.REGISTERS // 8 + 1
         values = self.cells[first : first + 5].tolist()
-        if full == 0x1F:
-            return values
         return [value if full >> i & 1 else None for i, value in enumerate(values)]
 
     def _step(self, site: int, full: int, _b: int, _c: int) -> int:

@@ -14,7 +14,7 @@ from harness.bpf.isa import Class, Insn
 from harness.sim.engines import native_layout as at
 from harness.sim.engines.native_alu import alu, condition, constant
 from harness.sim.engines.native_calls import call, outside, step
-from harness.sim.engines.native_facts import ARGUMENTS, FRAME, Facts, Known, after
+from harness.sim.engines.native_facts import FRAME, Facts, Known, after
 from harness.sim.engines.native_insns import alu_name, jump_name, simple, stepped
 from harness.sim.engines.native_memory import access
 from harness.sim.engines.native_text import COLD, GUEST, OWN, Text, results
@@ -244,6 +244,8 @@ class Function(Text):
         self.leave(str(at.FAULT))
         self.label("leave")
         status, budget = self.op("load i64, ptr %status"), self.op("load i64, ptr %bud")
+        ended = self.op(f"icmp eq i64 {status}, {at.ENDED}")  # with R0 = 0
+        status = self.op(f"select i1 {ended}, i64 {at.OK}, i64 {status}")
         self.add(f"ret %r {results(self, '0', budget, status)}")
 
     def _charge(self, cost: int) -> None:
@@ -317,6 +319,3 @@ class Function(Text):
                 bit = self.op("load i1, ptr %k0")
                 status = self.op(f"select i1 {bit}, i64 0, i64 {at.EMPTY}")
         self.add(f"ret %r {results(self, self.raw(0), self.budget, status)}")
-
-
-__all__ = ["ARGUMENTS", "PARAMETERS", "Function", "Unit"]

@@ -15,13 +15,15 @@ from harness.bpf import isa
 from harness.bpf.isa import Class, Insn, registers_read
 from harness.bpf.link import LinkedFunction, Program
 from harness.sim.engines.blocks import Block, blocks_of, is_subprogram_call
-from harness.sim.engines.native_insns import accesses, asks_python, is_control, simple, stepped
+from harness.sim.engines.native_insns import accesses, asks_python, stepped
 from harness.sim.memory import STACK_BYTES
 
 FRAME = 10
 ARGUMENTS = range(1, 6)
 ARGUMENT_BITS = 0b11_1110
 _ALL = (1 << 11) - 1
+# LD_ABS and LD_IND take the context from R6
+_PACKET_LOAD = 1 << 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,11 @@ def analyse(program: Program, arguments: Callable[[int], int]) -> list[Facts]:
             if is_subprogram_call(insn):
                 callee = program.function_at(block.last + 1 + insn.imm)
                 facts.callees[block.last] = by_start[callee.start]
-    while any([_find_needs(facts) for facts in made]):
-        pass
+    growing = True
+    while growing:
+        growing = False
+        for facts in made:
+            growing |= _find_needs(facts)
     for facts in _callees_first(made):
         _flow(facts)
         _judge(facts)
@@ -175,6 +180,8 @@ def _find_needs(facts: Facts) -> bool:
                     bits = bits & ~(ARGUMENT_BITS | 1) | facts.given(pc)
                 elif insn.code == isa.EXIT:
                     bits = 0
+                elif stepped(facts.program, pc):
+                    bits |= _stepped_reads(insn)
                 else:
                     bits = bits & ~writes(insn) | reads(insn)
             changed |= bits != live[start]
@@ -183,6 +190,13 @@ def _find_needs(facts: Facts) -> bool:
     grows = needs != facts.needs
     facts.needs = needs
     return grows
+
+
+def _stepped_reads(insn: Insn) -> int:
+    """Registers that an instruction may look at which the reference interpreter does."""
+    if insn.cls is Class.LD and insn.mode in ("abs", "ind"):
+        return _PACKET_LOAD | (1 << insn.src if insn.mode == "ind" else 0)
+    return ARGUMENT_BITS  # callx; the others only fault
 
 
 def _callees_first(made: list[Facts]) -> list[Facts]:
@@ -227,7 +241,8 @@ def _join(one: Known, other: Known) -> Known:
 def _judge(facts: Facts) -> None:
     """Set `asked`, `pure` and `gives_value` from the flow."""
     pure, gives = facts.fixed_frame, True
-    for start, known in facts.entries.items():
+    for start, entry in facts.entries.items():
+        known = entry
         for pc in facts.blocks[start].pcs:
             insn = facts.program.insns[pc]
             facts.asked |= _asked(facts, pc) & known.may & ~known.must
@@ -261,6 +276,3 @@ def _is_pure(facts: Facts, known: Known, pc: int) -> bool:
         return False
     span = own_bytes(insn, facts)
     return span is not None and (not found[2] or known.stack & mask(span) == mask(span))
-
-
-__all__ = ["Facts", "Known", "analyse", "is_control", "simple"]

@@ -42,7 +42,7 @@ TAG_BITS = TAG << 56
 LOAD, STORE, OUTSIDE, STEP, ADDRESS, CALL, REPLACE, RETURN = range(8)
 
 # status of a native function or a callback, its third result
-OK, EMPTY, FAULT, RAISED, THROWN, REPLACED = range(6)
+OK, EMPTY, FAULT, RAISED, THROWN, REPLACED, ENDED = range(7)
 
 # why a native function ended with FAULT: low byte of EXIT_KIND; what it is about is above
 NO_BUDGET, NOT_INITIALISED, TOO_DEEP, RUNS_OFF = range(4)
