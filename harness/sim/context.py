@@ -6,7 +6,7 @@ hook puts into each field (net/bpf/test_run.c, net/core/dev.c). A field whose va
 the machine has no value here: reading it ends in Unsupported, never in a guess.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from harness.hooks import HOOKS
@@ -91,6 +91,17 @@ class Context:
 
 
 Builder = Callable[[Memory, Input, str], Context]
+
+
+def packet_contexts() -> Iterator[tuple[str, str, dict[str, tuple[int, int]], set[str], list[str]]]:
+    """Program type, struct, fields, those that may not be read, those that may be written."""
+    structs = {
+        "tc": ("__sk_buff", _SKB),
+        "cgroup_skb": ("__sk_buff", _SKB),
+        "xdp": ("xdp_md", _XDP),
+    }
+    for kind, (struct, layout) in structs.items():
+        yield kind, struct, layout, set(_HIDDEN[kind]), sorted(_WRITABLE[kind])
 
 
 def build(program_type: str, hook: str, given: Input, memory: Memory, profile: Profile) -> Context:
