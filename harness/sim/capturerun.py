@@ -20,8 +20,9 @@ from harness.sim.given import PACKET_TYPES
 from harness.sim.machine import Machine
 from harness.sim.pcap import Capture, Writer
 from harness.sim.plot import plot
-from harness.sim.replay import PacketRunner, Replay, replay, without_input
+from harness.sim.replay import Replay, replay, without_input
 from harness.sim.run import NotAllowed, check_allowed, machine_for, map_content
+from harness.sim.runners import choose
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.tally import Tally, Timeline
 from harness.sim.trace import Trace
@@ -35,6 +36,7 @@ class Wanted:
     out_pcap: str | None = None
     plot: str | None = None
     json: bool = False
+    engine: str = "auto"
 
 
 def run(
@@ -52,10 +54,10 @@ def run(
         print(f"bpfthrow: {case.program}: {refused}", file=sys.stderr)
         return Exit.DIFFERENCE
     _check_outputs(wanted)
-    runner = PacketRunner(machine, case, "reference")
+    runner = choose(machine, case, wanted.engine)
     setting = Setting(
         wanted.pcap, case.object, case.program, machine.program_type, case.hook, profile,
-        runner.engine, out_pcap=wanted.out_pcap or "",
+        runner.engine, compile_s=getattr(runner, "compile_s", 0.0), out_pcap=wanted.out_pcap or "",
     )  # fmt: skip
     tally = Tally(timeline=Timeline() if wanted.plot else None)
     progress = ProgressLine(sys.stderr)

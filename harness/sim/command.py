@@ -19,7 +19,8 @@ from harness.errors import Exit, UsageError
 from harness.frames import DEFAULT_FRAME
 from harness.hooks import HOOKS
 from harness.model import Case, Companion, Observation, Verdict
-from harness.sim import capturerun, kernelargs, step, tracejson, verdicts
+from harness.sim import capturerun, kernelargs, runners, step, tracejson, verdicts
+from harness.sim.engines import Declined
 from harness.sim.given import read_input
 from harness.sim.machine import DEFAULT_BUDGET
 from harness.sim.picture import picture
@@ -73,6 +74,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="attach this freplace, fentry or fexit program too (default: by tag)")  # fmt: skip
     add("--budget", type=int, default=DEFAULT_BUDGET, metavar="N",
         help="limit on instructions in all runs; with --pcap: for each packet")  # fmt: skip
+    add("--engine", default="auto", choices=runners.ENGINES,
+        help="what executes (auto: the reference; with --pcap the fastest that can)")  # fmt: skip
     add("--json", action="store_true", help="print the observation as JSON")
     _add_seeing(parser)
     _add_captures(parser)
@@ -102,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
     environment = kernelargs.read(args)
     case = _case(args)
     if args.pcap is not None:
-        wanted = capturerun.Wanted(args.pcap, args.out_pcap, args.plot, json=args.json)
+        wanted = capturerun.Wanted(
+            args.pcap, args.out_pcap, args.plot, json=args.json, engine=args.engine
+        )
         return capturerun.run(case, args.profile, args.budget, wanted, environment)
     mode = args.trace or ""
     log = Trace(on=bool(mode or args.step or args.picture), instructions=mode.endswith("full"))
@@ -110,10 +115,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         with watched:
             observation = run_case(
-                case, args.profile, trace=log, budget=args.budget, environment=environment
-            )
+                case, args.profile, trace=log, budget=args.budget, environment=environment,
+                engine=runners.engine(args.engine),
+            )  # fmt: skip
     except step.Quit:
         return Exit.OK
+    except Declined as reason:
+        raise runners.declined(args.engine, case, reason) from reason
     if args.picture is not None:
         _draw(args, case, log, observation)
     _print(args, case, log, observation)
@@ -134,6 +142,12 @@ def _check(args: argparse.Namespace) -> None:
         both = [other for other in others if name in given and other in given]
         if both:
             raise UsageError(f"{_option(name)} and {_option(both[0])} exclude each other")
+    shown = [name for name in ("trace", "step", "picture") if name in given]
+    if shown and args.engine in ("source", "native"):
+        raise UsageError(
+            f"{_option(shown[0])} shows the reference engine, not {args.engine}",
+            fix="leave --engine out",
+        )
     for name in _NEEDS_PCAP:
         if name in given and "pcap" not in given:
             raise UsageError(f"{_option(name)} needs --pcap", fix="name a capture by --pcap FILE")

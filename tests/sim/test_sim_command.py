@@ -134,3 +134,29 @@ def test_mistakes(sim, arguments, message, fix):
     with pytest.raises(UsageError, match=message) as caught:
         sim(*arguments)
     assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("option", ["--trace", "--step", "--picture=x.svg"])
+def test_only_the_reference_engine_can_be_watched(sim, option):
+    with pytest.raises(UsageError, match="shows the reference engine, not source"):
+        sim("--prog", "entry", "--engine", "source", option)
+
+
+def test_an_engine_runs_it(sim, capsys):
+    assert sim("--prog", "entry", "--engine", "source") == 0
+    assert "retval:  64 (0x40)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--json", "--trace"])
+def test_step_goes_alone(sim, option):
+    with pytest.raises(UsageError, match="--step and --(json|trace) exclude each other"):
+        sim("--prog", "entry", "--step", option)
+
+
+def test_json_lines_and_events_in_the_observation(sim, capsys):
+    assert sim("--prog", "entry", "--trace=json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["trace", "end"]
+    assert sim("--prog", "entry", "--json", "--trace=json-full") == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert {"throw", "instruction"} <= {event["event"] for event in seen["events"]}

@@ -511,3 +511,30 @@ def test_what_is_written_can_be_read(tmp_path):
     path = tmp_path / "written.pcap"
     path.write_bytes(stream.getvalue())
     assert read(path) == (expected(), None)
+
+
+@pytest.mark.parametrize("engine", ["auto", "source", "native"])
+@pytest.mark.parametrize("program", ["entry", "push", "third", "wild"])
+def test_every_engine_gives_the_same(replayed, tmp_path, engine, program):
+    if engine == "native":
+        pytest.importorskip("llvmlite")
+    data, target = captures.pcap(captures.traffic(600)), tmp_path / "out.pcap"
+    seen = []
+    for name in ("reference", engine):
+        out = replayed(program, "--json", "--engine", name, "--out-pcap", str(target), data=data)[1]
+        document = json.loads(out)
+        frames, _ = read(target)
+        for key in ("engine", "duration_s", "packets_per_s", "compile_s"):
+            del document[key]
+        seen.append((document, frames))
+    assert seen[0] == seen[1]
+    assert seen[0][0]["packets"] == 600
+
+
+def test_a_named_engine_that_declines_says_why(replayed, monkeypatch):
+    monkeypatch.setattr("harness.sim.engines.native.llvm", None)
+    code, _, err = replayed("entry", "--engine", "native")
+    assert code == 2
+    assert "engine native does not run entry: llvmlite is not installed" in err
+    seen = json.loads(replayed("entry", "--json")[1])
+    assert (seen["engine"], seen["packets"]) == ("source", 4)
