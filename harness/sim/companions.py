@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 
 from harness.bpf.link import LinkedFunction, Program
 from harness.model import Companion
+from harness.sim.signals import Fault
 
 
 @dataclass(slots=True)
 class Attached:
     """(program, function) -> companions on it, in the order of attaching."""
 
+    # what a kernel calls fentry and fexit programs when it refuses one
+    tracing_name: str = "FENTRY/FEXIT"
     by_function: dict[tuple[str, str], list[Companion]] = field(default_factory=dict)
 
     def attach(
@@ -20,13 +23,15 @@ class Attached:
         """A companion goes to one program: main, or the first companion before it that fits.
 
         A kernel attaches to one loaded program too; other programs that hold a copy of the same
-        function do not notice.
+        function do not notice. Raises Fault where every kernel refuses to attach.
         """
         self.by_function.clear()
         targets = [main]
         for companion in companions:
             for target in targets:
-                if any(f.name == companion.target for f in target.functions):
+                found = next((f for f in target.functions if f.name == companion.target), None)
+                if found is not None:
+                    _check(companion, target, found, self.tracing_name)
                     key = (target.name, companion.target)
                     self.by_function.setdefault(key, []).append(companion)
                     break
@@ -35,3 +40,16 @@ class Attached:
     def on(self, program: Program, function: LinkedFunction) -> list[Companion]:
         """Companions on a function."""
         return self.by_function.get((program.name, function.name), [])
+
+
+def _check(companion: Companion, target: Program, function: LinkedFunction, tracing: str) -> None:
+    """bpf_check_attach_target(): what it says of exception callbacks, and before that of links."""
+    replaces = companion.kind == "freplace"
+    callback = target.exception_callback
+    if callback is not None and function is target.functions[callback]:
+        name = "Extension" if replaces else tracing
+        raise Fault(f"{name} programs cannot attach to exception callback")
+    if replaces and function.linkage == "static":
+        raise Fault(f"{function.name}() is not a global function")
+    if companion.kind == "fmod_ret":
+        raise Fault("can't modify return codes of BPF program")

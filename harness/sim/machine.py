@@ -100,6 +100,7 @@ class Machine:
         allow_depth()
         self.random.seed(self.seed)
         self.resources, self.objects = Resources(self, [], []), Objects(self)
+        self.attached.tracing_name = self.profile.tracing_name
         self.trace.memory, self.trace.machine = self.memory, self
         for definition in self.obj.maps:
             self.maps[definition.name] = create(definition, self.memory, self.world)
@@ -175,6 +176,8 @@ class Machine:
         if address not in self._functions:
             raise Fault(f"callback {value(address)} is not a function")
         program, function = self._functions[address]
+        if function.linkage != "static":
+            raise Fault(f"callback function not static: {function.name}")
         padded: Registers = [*args, *[None] * (5 - len(args))]
         result = self._frame(program, function, padded, CALLBACK)
         if result is None:

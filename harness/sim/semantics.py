@@ -42,6 +42,8 @@ class Profile:
     calls_global_unpreempted: bool = True
     # RCU read sections nest
     rcu_nests: bool = False
+    # what bpf_check_attach_target() calls fentry and fexit programs
+    tracing_name: str = "FENTRY/FEXIT"
     # a throw releases what the frames hold, frame by frame (harness.sim.unwind)
     releases_at_throw: bool = False
     # bpf_csum_diff() gives 16 bits: Linux kernel commit 6a4794d5a3e2 (in v6.13)
@@ -99,6 +101,7 @@ _V7_3 = replace(
     static_throw_leaks=False,
     global_throw_leaks=False,
     rcu_nests=True,
+    tracing_name="Tracing",
 )
 PROFILES: dict[str, Profile] = {
     p.name: p

@@ -44,6 +44,7 @@ def check_structure(program: Program, kernel: tuple[int, ...] = reserved.NEWEST)
     """
     for problem in reserved.problems(program.insns, kernel):
         raise Fault(f"{problem.words}{_blamed(problem)}; instruction {problem.pc}")
+    _check_callback(program)
     for function in program.functions:
         for pc in range(function.start, function.end):
             insn = program.insns[pc]
@@ -52,6 +53,17 @@ def check_structure(program: Program, kernel: tuple[int, ...] = reserved.NEWEST)
                 raise Fault(f"jump out of range from insn {pc} to {target}")
         if program.insns[function.end - 1].code not in _ENDS:
             raise Fault(f"last insn is not an exit or jmp; function {function.name}")
+
+
+def _check_callback(program: Program) -> None:
+    """check_max_stack_depth_subprog(): dead calls count too."""
+    if program.exception_callback is None:
+        return
+    start = program.functions[program.exception_callback].start
+    for pc, insn in enumerate(program.insns):
+        called = insn.code == isa.CALL and insn.src == isa.PSEUDO_CALL
+        if called and pc + 1 + insn.imm == start:
+            raise Fault(f"insn {pc} cannot call exception cb directly")
 
 
 def _blamed(problem: reserved.Problem) -> str:
