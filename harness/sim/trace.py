@@ -55,7 +55,7 @@ _MARKS = {
     Event.RELEASE: "~ ",
 }
 # of these the text shows the C line
-_WITH_LINE = frozenset({Event.ENTER, Event.THROW, Event.RELEASE})
+_WITH_LINE = frozenset({Event.ENTER, Event.THROW})
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +271,10 @@ class Trace:
         self.add(Event.THROW, f"bpf_throw(cookie={value(cookie)})", cookie=cookie)
 
     def release(self, function: str, what: str, acquired: Place | None) -> None:
-        """A throw gives back what a frame holds, as `function` would; `acquired`: where it came."""
+        """A throw gives back what a frame holds, as `function` would; `acquired`: since where."""
         where = f" acquired at {acquired.short}" if acquired is not None else ""
-        self.add(Event.RELEASE, f"{function} releases {what}{where}", name=function)
+        text = f"{function} releases {what}{where}"
+        self.add(Event.RELEASE, text, name=function, place=acquired)
 
     def default_callback(self, cookie: int, result: int) -> None:
         """No callback: the kernel's own gives `result`."""

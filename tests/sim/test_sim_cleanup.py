@@ -274,3 +274,40 @@ def test_next_run_starts_with_nothing_held(unwinding):
     seen, lines = unwinding("LOCK; bpf_throw(9); bpf_spin_unlock(&v->lock); return 0;", repeat=2)
     assert seen.retvals == (9, 9)
     assert releases(lines) == ["releases spin lock"] * 2
+
+
+def test_trace_says_where_each_release_was_acquired(unwinding):
+    _, lines = unwinding(f"{OBJECT}\n{RECORD}\nbpf_throw(9); drop(f); return *g;")
+    acquired = [line.rpartition(":")[2] for line in lines if line.startswith("~")]
+    thrown = int(lines[0].rpartition(":")[2])
+    assert [int(number) for number in acquired] == [thrown - 1, thrown - 2]
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_all_elements_of_an_array_of_pointers_are_released(unwinding):
+    body = """struct foo *f[20] = {};
+    for (int i = 0; i < 20; i++) { f[i] = new(struct foo); if (!f[i]) goto end; }
+    thrower(9);
+    end: for (int i = 0; i < 20; i++) if (f[i]) drop(f[i]);
+    return 0;"""
+    seen, lines = unwinding(body)
+    assert (seen.retval, releases(lines)) == (9, ["releases object struct foo"] * 20)
+
+
+def test_all_four_callee_saved_registers_are_looked_into(unwinding):
+    take = "r1 = %[rb] ll; r2 = 8; r3 = 0; call 131;"
+    text = " ".join(f"{take} r{register} = r0;" for register in (6, 7, 8, 9))
+    body = (
+        f'asm volatile("{text} r1 = 9; call %[thrower];" :: [rb] "i"(&rb), '
+        '[thrower] "i"(thrower) : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9",'
+        ' "memory"); return thrower(1);'
+    )
+    seen, lines = unwinding(body)
+    assert (seen.retval, releases(lines)) == (9, ["releases ring buffer record of rb"] * 4)
+
+
+def test_dynptr_is_discarded(unwinding):
+    body = """struct bpf_dynptr d; bpf_ringbuf_reserve_dynptr(&rb, 8, 0, &d); thrower(9);
+    bpf_ringbuf_discard_dynptr(&d, 0); return 0;"""
+    seen, lines = unwinding(body)
+    assert (seen.retval, releases(lines)) == (9, ["releases ring buffer dynptr of rb"])
