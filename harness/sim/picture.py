@@ -126,8 +126,10 @@ def _words(node: Node) -> tuple[str, str, str]:
         result = f"= {node.result.text}" if node.result else ""
         return "default callback", "", result
     if node.kind is not Event.ENTER:
-        times = f" x{node.count}" if node.count > 1 else ""
-        return "", (node.name + times) if times else node.text, ""
+        if node.count > 1:
+            return "", f"{node.name} x{node.count}", ""
+        # where a released resource came from is in the C column
+        return "", node.text.partition(" acquired at ")[0], ""
     if node.count > 1:
         inside = f"{node.hidden} calls inside" if node.hidden else ""
         return f"{node.name} x{node.count}", inside, ""

@@ -96,6 +96,7 @@ class TraceEvent:
     text: str
     # number of the frame, counted from 1 in the order of starting; 0: outside of all frames
     frame: int = 0
+    # release: where it was acquired
     place: Place | None = None
     # enter: where it was called
     caller: Place | None = None
@@ -271,10 +272,9 @@ class Trace:
         self.add(Event.THROW, f"bpf_throw(cookie={value(cookie)})", cookie=cookie)
 
     def release(self, function: str, what: str, acquired: Place | None) -> None:
-        """A throw gives back what a frame holds, as `function` would; `acquired`: since where."""
+        """A throw gives back what a frame holds, as `function` would; `acquired`: where it came."""
         where = f" acquired at {acquired.short}" if acquired is not None else ""
-        text = f"{function} releases {what}{where}"
-        self.add(Event.RELEASE, text, name=function, place=acquired)
+        self.add(Event.RELEASE, f"{function} releases {what}{where}", place=acquired, name=function)
 
     def default_callback(self, cookie: int, result: int) -> None:
         """No callback: the kernel's own gives `result`."""
