@@ -17,7 +17,7 @@ READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
 $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
 	|| rm -f .venv/.ready .venv/.ready-lint)
 
-.PHONY: run test lint bench setup clean distclean help
+.PHONY: setup-build test-patched run test lint bench setup clean distclean help
 
 run: .venv/.ready ## run the cases: make run KERNELS="6.1 6.12 6.18 7.3" ARGS="-k callback"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
@@ -40,6 +40,13 @@ setup: ## everything that the others need, checked again from the beginning
 	@touch .venv/.ready
 	@$(BIN)/bpfthrow setup $(addprefix --kernel ,$(RUN_KERNELS))
 
+setup-build: .venv/.ready ## what compiles kernels: bpfthrow kernels build
+	@$(PYTHON) -I harness/setup.py run build
+
+test-patched: setup-build ## compile our two series for 7.3 and hold them against it (half an hour)
+	@$(BIN)/bpfthrow setup --kernel 7.3
+	@$(BIN)/python -m pytest tests/patched --kernel 7.3 $(ARGS)
+
 clean: ## remove what was built in the checkout (not .venv, not the cache)
 	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
@@ -48,7 +55,7 @@ distclean: clean ## remove .venv too
 	@rm -rf .venv *.egg-info
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
 
 .venv/.ready: $(READY_FROM)
 	@$(PYTHON) -I harness/setup.py run

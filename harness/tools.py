@@ -31,6 +31,12 @@ def need(name: str) -> str:
     return path
 
 
+def own(name: str) -> str:
+    """Absolute path of a program that was installed with us (virtme-ng's), else as need()."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else need(name)
+
+
 def run(
     argv: list[str],
     *,

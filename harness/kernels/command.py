@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""`bpfthrow kernels list|fetch|path|rm`. Arguments and output only."""
+"""`bpfthrow kernels list|fetch|build|path|rm`. Arguments and output only."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Exit, UsageError
-from harness.kernels import catalogue, prune, spec, store
+from harness.kernels import build_command, builder, catalogue, prune, spec, store
 from harness.kernels.image import Kernel, as_json
 from harness.paths import size_bytes
 
@@ -32,6 +32,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     fetch = add("fetch", "bring kernels into the cache", _fetch)
     fetch.add_argument("names", nargs="*", metavar="NAME", help="name, pattern, or all")
     fetch.add_argument("--update", action="store_true", help="ask the mirror for newer releases")
+    build_command.add_parser(commands, json_option)
     path = add("path", "print where a cached kernel's image is", _path)
     path.add_argument("name", metavar="NAME")
     rm = add("rm", "remove kernels from the cache", _rm)
@@ -73,18 +74,33 @@ def _rows(known: catalogue.Catalogue) -> Iterator[dict[str, Any]]:
             yield _row(entry, entry.name == known.default, kernel)
 
 
+def _built_row(kernel: Kernel) -> dict[str, Any]:
+    return {
+        "name": f"build:{kernel.name}",
+        "default": False,
+        "expects_throw": kernel.expects_throw,
+        "suites": [],
+        "package": kernel.origin,
+        "cached": True,
+        "release": kernel.release,
+        "size_bytes": size_bytes(kernel.image.parent),
+        "path": str(kernel.image),
+    }
+
+
 def _list(args: argparse.Namespace) -> int:
-    rows = list(_rows(catalogue.load()))
+    rows = [*_rows(catalogue.load()), *map(_built_row, builder.cached())]
     if args.json:
         print(json.dumps(rows, indent=1))
         return Exit.OK
-    print(f"{'name':8} {'bpf_throw':10} {'release':26} {'MB':>5}  path")
+    width = max(8, *(len(row["name"]) for row in rows))
+    print(f"{'name':{width}} {'bpf_throw':10} {'release':26} {'MB':>5}  path")
     for row in rows:
         name = f"{row['name']}{' *' if row['default'] else ''}"
         throw = "expected" if row["expects_throw"] else "no"
         megabytes = row["size_bytes"] >> 20 if row["cached"] else "-"
         where = row["path"] or f"not fetched ({row['package']} of {', '.join(row['suites'])})"
-        print(f"{name:8} {throw:10} {row['release'] or '-':26} {megabytes:>5}  {where}")
+        print(f"{name:{width}} {throw:10} {row['release'] or '-':26} {megabytes:>5}  {where}")
     return Exit.OK
 
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.kernels import catalogue, modules, store
+from harness.kernels import builder, catalogue, modules, store
 from harness.kernels.image import Kernel, release_of, should_throw
 from harness.paths import cache_dir, locked, staged
 
@@ -94,7 +94,7 @@ def from_image(path: Path) -> Kernel:
 
 def names(spec: str, known: catalogue.Catalogue) -> list[str]:
     """Catalogue names that a spec stands for; [] when it is a path or a tree."""
-    if spec.startswith("tree:") or "/" in spec:
+    if spec.startswith(("tree:", "build:")) or "/" in spec:
         return []
     if spec == "all":
         return list(known.entries)
@@ -104,9 +104,18 @@ def names(spec: str, known: catalogue.Catalogue) -> list[str]:
     if not found and not Path(spec).is_file():
         raise UsageError(
             f"no kernel is called {spec!r}; the catalogue has {', '.join(known.entries)}",
-            fix="one of these, a pattern of them, all, tree:PATH, or the path of a bzImage",
+            fix="one of these, a pattern of them, all, build:NAME, tree:PATH, or a bzImage's path",
         )
     return found
+
+
+def _elsewhere(spec: str) -> Kernel:
+    kind, _, rest = spec.partition(":")
+    if kind == "tree":
+        return from_tree(Path(rest))
+    if kind == "build":
+        return builder.find(rest)
+    return from_image(Path(spec))
 
 
 def resolve_all(specs: Iterable[str]) -> list[Kernel]:
@@ -116,8 +125,7 @@ def resolve_all(specs: Iterable[str]) -> list[Kernel]:
     for spec in specs:
         kernels = [store.fetch(known, name) for name in names(spec, known)]
         if not kernels:
-            tree = spec.startswith("tree:")
-            kernels = [from_tree(Path(spec[5:])) if tree else from_image(Path(spec))]
+            kernels = [_elsewhere(spec)]
         found |= {str(kernel.image): kernel for kernel in kernels}
     return list(found.values())
 

@@ -6,7 +6,6 @@ saved guest is restored.
 """
 
 import shlex
-import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -25,7 +24,7 @@ def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
     accelerator = [] if machine.accelerator == "kvm" else ["--disable-kvm"]
     # fmt: off
     return [
-        _virtme_run(),
+        tools.own("virtme-run"),
         "--qemu-bin", str(run_dir / "qemu"),
         "--kimg", str(machine.kernel), "--mods", "none",
         "--root-disk", str(machine.root),
@@ -54,11 +53,6 @@ def _port_argv(run_dir: Path, port: str, number: int) -> list[str]:
         "-device",
         f"virtserialport,bus=bpfthrow.0,nr={number},chardev={port},name=bpfthrow.{port}",
     ]
-
-
-def _virtme_run() -> str:
-    beside_python = Path(sys.executable).with_name("virtme-run")
-    return str(beside_python) if beside_python.exists() else tools.need("virtme-run")
 
 
 def write_wrapper(run_dir: Path) -> None:

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Kernel sources to build: unpacked once, patched in place, put back before the next series.
+
+What is built lies in a tree of our own in the cache, so that only what a series changes is compiled
+again; the user's tree is read and never written. The tree of a source is under a lock while it is
+in use; originals of patched files are kept beside it, so that an interrupted run does no harm.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import tools
+from harness.errors import UsageError, WorldError
+from harness.kernels import apt
+from harness.paths import cache_dir, locked, require_space, staged
+
+# suites of the catalogue's kernels, newest last
+_SUITES = ("bookworm", "trixie", "trixie-backports")
+# an unpacked tree takes 1.7 GB
+_TREE_BYTES = 3 << 30
+_LABELS = ("Makefile", "Kbuild", "kernel/bpf")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An unpacked source in the cache. `place` holds tree/, originals/ and the outputs."""
+
+    key: str
+    origin: str
+    place: Path
+
+    @property
+    def tree(self) -> Path:
+        """The tree that is compiled."""
+        return self.place / "tree"
+
+    def output(self, name: str) -> Path:
+        """Where one configuration is compiled."""
+        return self.place / f"out-{name}"
+
+    def original(self, name: str) -> bytes | None:
+        """A file as the source has it; None where it has none."""
+        kept = self.place / "originals" / name
+        if kept.with_name(f"{kept.name}.absent").exists():
+            return None
+        path = kept if kept.is_file() else self.tree / name
+        return path.read_bytes() if path.is_file() else None
+
+    def patch(self, content: Mapping[str, bytes | None]) -> None:
+        """Make the tree the source with `content` in place of its files (None: no such file).
+
+        Files that are as they should be are not written: their objects stay good.
+        """
+        kept = self.place / "originals"
+        for path in sorted(kept.rglob("*")) if kept.is_dir() else []:
+            name = str(path.relative_to(kept)).removesuffix(".absent")
+            if path.is_file() and name not in content:
+                self._set(name, self.original(name))
+        for name, data in content.items():
+            self._keep(name)
+            self._set(name, data)
+
+    def _keep(self, name: str) -> None:
+        kept = self.place / "originals" / name
+        absent = kept.with_name(f"{kept.name}.absent")
+        if kept.exists() or absent.exists():
+            return
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        source = self.tree / name
+        target = kept if source.is_file() else absent
+        partial = kept.with_name(f"{kept.name}.partial")
+        partial.write_bytes(source.read_bytes() if source.is_file() else b"")
+        partial.rename(target)
+
+    def _set(self, name: str, data: bytes | None) -> None:
+        path = self.tree / name
+        now = path.read_bytes() if path.is_file() else None
+        if now == data:
+            return
+        if data is None:
+            path.unlink()
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(data)
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.rename(path)
+
+
+def obtain(spec: str) -> Source:
+    """The source that `spec` names, unpacked: deb:PATTERN, a tarball, a git tree or a directory.
+
+    UsageError where it is no kernel source; WorldError where it cannot be downloaded.
+    """
+    if spec.startswith("deb:"):
+        return _of_package(spec.removeprefix("deb:"))
+    path = Path(spec).expanduser().resolve()
+    if path.is_file():
+        return _of_tarball(path)
+    if not path.is_dir():
+        raise UsageError(
+            f"no kernel source: {spec}", fix="a directory, a git tree, a tarball, or deb:PATTERN"
+        )
+    _require_kernel(path, spec)
+    return _of_git(path) if (path / ".git").exists() else _of_directory(path)
+
+
+def _require_kernel(tree: Path, what: str) -> None:
+    missing = [label for label in _LABELS if not (tree / label).exists()]
+    if missing:
+        raise UsageError(
+            f"{what} is not a kernel source: it has no {missing[0]}",
+            fix="name the top of the tree (where Kbuild is)",
+        )
+
+
+def _obtain(key: str, origin: str, fill: Callable[[Path], None]) -> Source:
+    place = cache_dir() / "sources" / key
+    source = Source(key, origin, place)
+    with locked(f"source-{key}"):
+        if not (place / "source.json").is_file():
+            require_space(_TREE_BYTES, f"the source {origin}")
+            with staged(place) as staging:
+                tree = staging / "tree"
+                tree.mkdir()
+                tools.say(f"unpacking {origin}")
+                fill(tree)
+                _require_kernel(tree, origin)
+                (staging / "source.json").write_text(json.dumps({"origin": origin}))
+    return source
+
+
+def _key(*words: object) -> str:
+    return hashlib.sha256("\0".join(map(str, words)).encode()).hexdigest()[:16]
+
+
+def _of_package(pattern: str) -> Source:
+    if not pattern.startswith("linux-source-"):
+        raise UsageError(f"deb:{pattern}: not a kernel source", fix="deb:linux-source-7.3")
+    package = apt.newest(pattern, _SUITES)
+
+    def fill(tree: Path) -> None:
+        require_space(2 * package.unpacked_bytes + _TREE_BYTES, package.name)
+        with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
+            (deb,) = apt.download([package], Path(scratch))
+            tools.run([tools.need("dpkg-deb"), "-x", str(deb), scratch], what="cannot unpack")
+            archives = sorted(Path(scratch).glob("usr/src/linux-source-*.tar.*"))
+            if len(archives) != 1:
+                raise UsageError(f"{package.name} holds no tarball of a source")
+            _unpack(archives[0], tree)
+
+    origin = f"{package.name}={package.version}"
+    return _obtain(_key("deb", origin), origin, fill)
+
+
+def _of_tarball(path: Path) -> Source:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _obtain(_key("tar", digest), str(path), lambda tree: _unpack(path, tree))
+
+
+def _unpack(path: Path, tree: Path) -> None:
+    """Without the directory that everything in a kernel's tarball is in."""
+    if not tarfile.is_tarfile(path):
+        raise UsageError(f"{path} is not a tarball", fix="a kernel source as .tar.xz or .tar.gz")
+    argv = [tools.need("tar"), "xf", str(path), "-C", str(tree), "--strip-components=1"]
+    tools.run(argv, what=f"cannot unpack {path.name}")
+
+
+def _of_git(path: Path) -> Source:
+    """The commit that is checked out: what is not committed would be built by nobody else."""
+
+    def git(*words: str) -> str:
+        return tools.run([tools.need("git"), "-C", str(path), *words], what=f"git in {path}")
+
+    if git("status", "--porcelain", "--untracked-files=no").strip():
+        raise UsageError(
+            f"{path} has changes that are not committed",
+            fix="commit or stash them, or give them as --patches",
+        )
+    commit = git("rev-parse", "HEAD").strip()
+
+    def fill(tree: Path) -> None:
+        archive = [tools.need("git"), "-C", str(path), "archive", commit]
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as packer:
+            unpack = [tools.need("tar"), "xf", "-", "-C", str(tree)]
+            done = subprocess.run(unpack, stdin=packer.stdout, check=False)
+        if packer.returncode or done.returncode:
+            raise WorldError(f"git archive of {path} failed")
+
+    return _obtain(_key("git", commit), f"{path.name}@{commit[:12]}", fill)
+
+
+def _of_directory(path: Path) -> Source:
+    """A tree without history: its files by name, size and time are what it is."""
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            info = os.lstat(os.path.join(folder, name))  # noqa: PTH118  # 90,000 of them
+            digest.update(f"{folder}/{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+
+    def fill(tree: Path) -> None:
+        tools.run([tools.need("cp"), "-a", "--reflink=auto", f"{path}/.", str(tree)])
+        # what was built there is configured and compiled otherwise here
+        tools.run(["make", "-s", "-C", str(tree), "mrproper"], what="make mrproper failed")
+
+    return _obtain(_key("dir", digest.hexdigest()), str(path), fill)
