@@ -63,6 +63,17 @@ def _find(btf: Btf, of: Type, base: int, depth: int) -> Iterator[Field]:
             yield Field("kptr", base)
 
 
+def spans(btf: Btf, type_id: int) -> tuple[tuple[str, int, int], ...]:
+    """Kind, offset and bytes of each special member of a map's value; none for an unknown type."""
+    if not type_id:
+        return ()
+    try:
+        found = fields(btf, btf.type(type_id))
+    except ObjectError:
+        return ()  # a type that nothing can be said about
+    return tuple((field.kind, field.offset, _SPECIAL.get(field.kind, 8)) for field in found)
+
+
 def without_addresses(btf: Btf, type_id: int, data: bytes) -> bytes:
     """A value as every oracle shows it: heads of lists and roots of trees zeroed."""
     if not type_id:

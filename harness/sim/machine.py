@@ -16,6 +16,7 @@ from harness.bpf.btf import Kind
 from harness.bpf.elf import Object
 from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.link import KCONFIG, LinkedFunction, Program, Ref, RefKind, link
+from harness.bpf.special import spans
 from harness.errors import UsageError
 from harness.model import Companion
 from harness.sim import absent, helpers, kfuncs, unwind
@@ -103,7 +104,8 @@ class Machine:
         self.attached.tracing_name = self.profile.tracing_name
         self.trace.memory, self.trace.machine = self.memory, self
         for definition in self.obj.maps:
-            self.maps[definition.name] = create(definition, self.memory, self.world)
+            special = spans(self.obj.btf, definition.value_type_id)
+            self.maps[definition.name] = create(definition, self.memory, self.world, special)
         self.map_by_address = fill(self.maps.values())
         for section in self.obj.sections:
             region = self.memory.region(section.name, bytearray(section.data))

@@ -68,10 +68,18 @@ KINDS: dict[MapType, tuple[Callable[[Place], Map], str]] = {
 }
 
 
-def create(definition: MapDef, memory: Memory, world: World | None = None) -> Map:
-    """Make an empty map with its initial programs. Unknown types fault when they are used."""
+def create(
+    definition: MapDef,
+    memory: Memory,
+    world: World | None = None,
+    special: tuple[tuple[str, int, int], ...] = (),
+) -> Map:
+    """Make an empty map with its initial programs. Unknown types fault when they are used.
+
+    `special`: members of the value that are the kernel's, from harness.bpf.special.spans().
+    """
     handle = memory.region(f"map {definition.name}", bytearray())
-    place = Place(definition, memory, handle, world or World())
+    place = Place(definition, memory, handle, world or World(), special)
     made = KINDS.get(definition.type, (Unknown, ""))[0](place)  # type: ignore[call-overload]
     if definition.type == MapType.PROG_ARRAY:
         made.programs.update(definition.values)

@@ -244,3 +244,40 @@ def test_task_storage(run):
     v = bpf_task_storage_get(&m, t, 0, 0); if (!v) return 3;
     return *v * 100 + bpf_task_storage_delete(&m, t) - bpf_task_storage_delete(&m, t);"""
     assert run(program(body, STORAGE)).retval == 502
+
+
+LOCKED = """struct locked { struct bpf_spin_lock lock; int n; };
+struct { __uint(type, BPF_MAP_TYPE_%s); __uint(max_entries, 1); __type(key, int);
+    __type(value, struct locked); } m SEC(".maps");"""
+
+
+@pytest.mark.parametrize("kind", ["ARRAY", "HASH"])
+def test_a_lock_in_a_value_is_the_kernels(run, kind):
+    body = """int k = 0; struct locked v = {{1}, 5};
+    if (bpf_map_update_elem(&m, &k, &v, BPF_F_LOCK)) return 1;
+    struct locked *p = bpf_map_lookup_elem(&m, &k); if (!p) return 2;
+    bpf_spin_lock(&p->lock); p->n++; bpf_spin_unlock(&p->lock); v.n = 9;
+    int n = p->n; if (bpf_map_update_elem(&m, &k, &v, BPF_F_LOCK)) return 3;
+    return n * 10 + p->n;"""
+    seen = run(program(body, LOCKED % kind))
+    assert (seen.retval, seen.maps["m"]) == (69, {"00000000": "0000000009000000"})
+
+
+KPTR = """#define __kptr __attribute__((btf_type_tag("kptr")))
+struct node { int n; }; struct slot { struct node __kptr *p; };
+extern void *bpf_obj_new_impl(unsigned long type, void *meta) __ksym;
+extern void bpf_obj_drop_impl(void *p, void *meta) __ksym;
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int);
+    __type(value, struct slot); } m SEC(".maps");"""
+
+
+def test_a_pointer_changes_hands(run):
+    body = """int k = 0; struct slot *s = bpf_map_lookup_elem(&m, &k); if (!s) return 1;
+    struct node *made = bpf_obj_new_impl(__builtin_btf_type_id(struct node {{0}}, 0), 0);
+    if (!made) return 2; made->n = 7; struct node *old = bpf_kptr_xchg(&s->p, made);
+    if (old) {{ bpf_obj_drop_impl(old, 0); return 3; }}
+    old = bpf_kptr_xchg(&s->p, (void *)0); if (!old) return 4;
+    int n = old->n; bpf_obj_drop_impl(old, 0); return n * 10;"""
+    text = program(body.replace("{{0}}", "").replace("{{", "{").replace("}}", "}"), KPTR)
+    text = text.replace("struct node ,", "*(struct node *)0,")
+    assert run(text).retval == 70

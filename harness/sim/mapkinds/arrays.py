@@ -30,7 +30,7 @@ class Array:
         place = self.place
         if int.from_bytes(key[:4], "little") >= place.definition.max_entries:
             return 0
-        made = place.value(key, bytearray(place.definition.value_size))
+        made = place.value(key, bytes(place.definition.value_size))
         self.regions[key] = made
         return made.address
 
@@ -38,7 +38,7 @@ class Array:
         """0 or a negative error number."""
         problem = _refusal(self.place, key, flags)
         if not problem and self.lookup(key):
-            self.regions[key].data[:] = value
+            self.place.put(self.regions[key], value)
         return problem
 
     def delete(self, _key: bytes) -> int:
@@ -52,7 +52,7 @@ class Array:
     def content(self) -> dict[str, str]:
         """All keys and values in hex; makes no value that was never looked up."""
         zeros = "00" * self.place.definition.value_size
-        stored = {key: bytes(region.data).hex() for key, region in self.regions.items()}
+        stored = {key: self.place.shown(region) for key, region in self.regions.items()}
         return {key.hex(): stored.get(key, zeros) for key in _indexes(self.place)}
 
 
@@ -87,7 +87,7 @@ class PerCpuArray:
         """0 or a negative error number; writes the value of this CPU."""
         problem = _refusal(self.place, key, flags)
         if not problem and self.lookup(key):
-            self.regions[key][self.place.world.cpu].data[:] = value
+            self.place.put(self.regions[key][self.place.world.cpu], value)
         return problem
 
     def delete(self, _key: bytes) -> int:
@@ -101,19 +101,19 @@ class PerCpuArray:
     def content(self) -> dict[str, str]:
         """All keys, and the values of all CPUs one behind the other, in hex."""
         zeros = "00" * (self.place.definition.value_size * self.place.world.cpus)
-        stored = {key: joined(regions) for key, regions in self.regions.items()}
+        stored = {key: joined(self.place, regions) for key, regions in self.regions.items()}
         return {key.hex(): stored.get(key, zeros) for key in _indexes(self.place)}
 
 
 def per_cpu(place: Place, key: bytes) -> list[Region]:
     """Zeroed values, one for each CPU."""
     size = place.definition.value_size
-    return [place.value(key, bytearray(size)) for _ in range(place.world.cpus)]
+    return [place.value(key, bytes(size)) for _ in range(place.world.cpus)]
 
 
-def joined(regions: list[Region]) -> str:
+def joined(place: Place, regions: list[Region]) -> str:
     """Values of all CPUs in hex."""
-    return b"".join(bytes(region.data) for region in regions).hex()
+    return "".join(map(place.shown, regions))
 
 
 def _indexes(place: Place) -> Iterator[bytes]:
@@ -128,4 +128,4 @@ def _refusal(place: Place, key: bytes, flags: int) -> int:
         return E2BIG
     if flags & NOEXIST:
         return EEXIST
-    return 0
+    return EINVAL if flags & LOCK and not place.has_lock else 0

@@ -41,17 +41,22 @@ class Hash:
 
         The kernel too puts a new element in place: pointers to the old one keep the old value.
         """
-        if flags & ~LOCK > EXIST:
+        if flags & ~LOCK > EXIST or (flags & LOCK and not self.place.has_lock):
             return EINVAL
+        if flags & LOCK and key in self.regions:
+            problem = presence(flags, present=True)
+            if not problem:
+                self.place.put(self.regions[key], value)
+            return problem
         old = self.regions.pop(key, None)
-        problem = presence(flags, old is not None)
+        problem = presence(flags, present=old is not None)
         if not problem and old is None and len(self.regions) >= self.place.definition.max_entries:
             problem = E2BIG
         if problem:
             if old is not None:
                 self.regions[key] = old
             return problem
-        self.regions[key] = self.place.value(key, bytearray(value))
+        self.regions[key] = self.place.value(key, value)
         if old is not None:
             self.place.memory.retire(old)
         return 0
@@ -72,7 +77,7 @@ class Hash:
 
     def content(self) -> dict[str, str]:
         """All keys and values in hex."""
-        return {key.hex(): bytes(region.data).hex() for key, region in self.regions.items()}
+        return {key.hex(): self.place.shown(region) for key, region in self.regions.items()}
 
 
 @dataclass(slots=True)
@@ -107,7 +112,7 @@ class LruHash:
             return EINVAL
         if len(self.regions) >= self.place.definition.max_entries:
             self.place.doubt(_EVICTION)
-        problem = presence(flags, key in self.regions)
+        problem = presence(flags, present=key in self.regions)
         if problem:
             return problem
         old = self.regions.pop(key, None)
@@ -115,7 +120,7 @@ class LruHash:
             old = self.regions.pop(next(iter(self.regions)))
         if old is not None:
             self.place.memory.retire(old)
-        self.regions[key] = self.place.value(key, bytearray(value))
+        self.regions[key] = self.place.value(key, value)
         return 0
 
 
@@ -156,7 +161,7 @@ class PerCpuHash:
         if full and lru:
             self.place.doubt(_EVICTION)
         found = self.regions.get(key)
-        problem = presence(flags, found is not None)
+        problem = presence(flags, present=found is not None)
         if not problem and found is None and full and not lru:
             problem = E2BIG
         if problem:
@@ -165,7 +170,7 @@ class PerCpuHash:
             if full:
                 self._forget(next(iter(self.regions)))
             found = self.regions[key] = per_cpu(self.place, key)
-        found[self.place.world.cpu].data[:] = value
+        self.place.put(found[self.place.world.cpu], value)
         return 0
 
     def delete(self, key: bytes) -> int:
@@ -187,10 +192,10 @@ class PerCpuHash:
 
     def content(self) -> dict[str, str]:
         """All keys, and the values of all CPUs one behind the other, in hex."""
-        return {key.hex(): joined(regions) for key, regions in self.regions.items()}
+        return {key.hex(): joined(self.place, regions) for key, regions in self.regions.items()}
 
 
-def presence(flags: int, present: bool) -> int:
+def presence(flags: int, *, present: bool) -> int:
     """check_flags(): the error number where a flag forbids what is there."""
     if present and flags & ~LOCK == NOEXIST:
         return EEXIST

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.bpf.mapdef import MapDef
 from harness.sim.memory import Memory, Region
-from harness.sim.signals import Fault
+from harness.sim.signals import Fault, Unsupported
 from harness.sim.world import World
 
 
@@ -20,6 +20,8 @@ class Place:
     # what BPF programs hold as the map's address; no byte of it can be read
     handle: Region
     world: World
+    # members of the value that are the kernel's: kind, offset, bytes
+    special: tuple[tuple[str, int, int], ...] = ()
     # why what is in the map may differ from what a kernel has: several answers are right
     doubts: dict[str, None] = field(default_factory=dict)
 
@@ -28,9 +30,38 @@ class Place:
         """Name in the object."""
         return self.definition.name
 
-    def value(self, key: bytes, data: bytearray) -> Region:
-        """A region for one value: running off its end faults."""
-        return self.memory.region(f"{self.name}[{key.hex()}]", data)
+    @property
+    def has_lock(self) -> bool:
+        """Whether BPF_F_LOCK may be given."""
+        return any(kind == "bpf_spin_lock" for kind, _, _ in self.special)
+
+    def value(self, key: bytes, data: bytes) -> Region:
+        """A region for one new value: running off its end faults."""
+        made = bytearray(data)
+        for _, start, size in self.special:
+            made[start : start + size] = bytes(size)
+        return self.memory.region(f"{self.name}[{key.hex()}]", made)
+
+    def put(self, region: Region, data: bytes) -> None:
+        """copy_map_value(): write a value that is there; the kernel's members stay."""
+        if not self.special:
+            region.data[:] = data
+            return
+        kept = bytes(region.data)
+        if any(kind == "kptr" and any(kept[at : at + size]) for kind, at, size in self.special):
+            raise Unsupported(f"update of a value of map {self.name} that holds a pointer")
+        region.data[:] = data
+        for _, start, size in self.special:
+            region.data[start : start + size] = kept[start : start + size]
+
+    def shown(self, region: Region) -> str:
+        """A value in hex as bpf(2) gives it: zeros for the kernel's members."""
+        if not self.special:
+            return region.data.hex()
+        data = bytearray(region.data)
+        for _, start, size in self.special:
+            data[start : start + size] = bytes(size)
+        return data.hex()
 
     def doubt(self, why: str) -> None:
         """Remember that a kernel may answer otherwise from here on."""

@@ -73,7 +73,7 @@ class Targets:
         """Put a target there, as its owner does: the bytes that bpf(2) would be given."""
         if _refusing_index(self.place, index):
             raise Unsupported(f"slot {index} of map {self.place.name}")
-        padded = bytearray(value.ljust(self.place.definition.value_size, b"\0"))
+        padded = value.ljust(self.place.definition.value_size, b"\0")
         region = self.place.value(index.to_bytes(4, "little"), padded)
         region.writable = False
         self.targets[index] = region

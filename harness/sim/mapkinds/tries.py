@@ -60,14 +60,14 @@ class Trie:
         if flags > EXIST or prefix is None:
             return EINVAL
         old = self.nodes.get(prefix)
-        problem = presence(flags, old is not None)
+        problem = presence(flags, present=old is not None)
         if not problem and old is None and len(self.nodes) >= self.place.definition.max_entries:
             problem = ENOSPC
         if problem:
             return problem
         if old is not None:
             self._forget(prefix)
-        self.nodes[prefix] = key, self.place.value(key, bytearray(value))
+        self.nodes[prefix] = key, self.place.value(key, value)
         self._lengths[prefix[0]] += 1
         return 0
 
@@ -93,4 +93,4 @@ class Trie:
 
     def content(self) -> dict[str, str]:
         """All keys and values in hex."""
-        return {key.hex(): bytes(region.data).hex() for key, region in self.nodes.values()}
+        return {key.hex(): self.place.shown(region) for key, region in self.nodes.values()}
