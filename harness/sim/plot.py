@@ -106,7 +106,7 @@ def _define_patterns(drawing: Drawing) -> None:
 
 
 def _draw_legend(drawing: Drawing, bars: _Bars, program_type: str) -> None:
-    x, y, total = float(_LEFT), 62, max(bars.totals.total(), 1)
+    x, y, total = float(_LEFT), 68, max(bars.totals.total(), 1)
     known = sum(bars.totals[v] for v in bars.series if v != _OTHER)
     for index, value in zip(bars.looks, bars.series, strict=True):
         packets = total - known if value == _OTHER else bars.totals[value]
