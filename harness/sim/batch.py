@@ -6,6 +6,7 @@ Data only. Everything is in arrays, so that native code can work on them: packet
 """
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -60,6 +61,8 @@ class Runner(Protocol):
 
     # name of the engine
     engine: str
+    # its own way of walking over a pcap (harness.sim.pcap.Capture.records), or None
+    records: "Records | None"
 
     def __call__(self, batch: Batch, *, frames: bool) -> Outcomes:
         """Run each packet. `frames`: give back what the program made of them.
@@ -67,3 +70,8 @@ class Runner(Protocol):
         Raises nothing for a packet that fails; the budget is the whole one for each packet.
         """
         ...
+
+
+# bytes of a pcap, byte order ("<" or ">"), nanoseconds of one unit of time -> bytes of whole
+# records, their packets, a length that is wrong or 0
+Records = Callable[[bytes, str, int], tuple[int, Batch, int]]

@@ -62,6 +62,8 @@ def run(
     tally = Tally(timeline=Timeline() if wanted.plot else None)
     progress = ProgressLine(sys.stderr)
     with Capture(wanted.pcap) as capture, _output(wanted.out_pcap) as writer:
+        if runner.records is not None:
+            capture.records = runner.records
         made = replay(capture, runner, tally, program_type=machine.program_type, writer=writer,
                       progress=progress)  # fmt: skip
     progress.done()

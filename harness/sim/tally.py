@@ -7,7 +7,7 @@ Owns the numbers and their bounds: no program and no capture can make them grow 
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import compress, count
+from itertools import compress, count, islice
 
 from harness.sim.batch import Batch, Outcomes
 
@@ -123,14 +123,13 @@ class Tally:
             self.failures[message if known else "..."] += 1
 
     def _throw(self, batch: Batch, seen: Outcomes) -> None:
-        throws = self.throws
-        for index in compress(count(), seen.threw):
-            throws.count += 1
-            cookie = seen.cookies[index]
+        throws, batch_cookies = self.throws, list(compress(seen.cookies, seen.threw))
+        throws.count += len(batch_cookies)
+        for cookie, packets in Counter(batch_cookies).items():
             if cookie in throws.by_cookie or len(throws.by_cookie) < MOST_KINDS:
-                throws.by_cookie[cookie] += 1
-            if len(throws.packets) < MOST_THROWS:
-                throws.packets.append(self.packets + index + 1)
-                throws.cookies.append(cookie)
-                throws.retvals.append(seen.retvals[index])
-                throws.times_ns.append(batch.times_ns[index])
+                throws.by_cookie[cookie] += packets
+        room = MOST_THROWS - len(throws.packets)
+        throws.packets.extend(islice(compress(count(self.packets + 1), seen.threw), room))
+        throws.cookies.extend(batch_cookies[:room])
+        throws.retvals.extend(islice(compress(seen.retvals, seen.threw), room))
+        throws.times_ns.extend(islice(compress(batch.times_ns, seen.threw), room))

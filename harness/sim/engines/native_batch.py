@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.model import Case, Input
 from harness.sim import context
-from harness.sim.batch import Batch, Outcomes
+from harness.sim.batch import Batch, Outcomes, Records
 from harness.sim.context import Context
 from harness.sim.engines import Declined
 from harness.sim.engines import native_layout as at
 from harness.sim.engines.native_bridge import Bridge, host_address
 from harness.sim.engines.native_fields import Fields, fields_of
+from harness.sim.engines.native_records import records
 from harness.sim.replay import PacketRunner, frame_after
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
 
@@ -60,6 +61,7 @@ class NativeRunner:
         self._buffer = bytearray(self._fields.headroom_bytes + self._fields.longest + 8)
         self._keep = host_address(self._buffer)
         self._loop = code.loop()
+        self.records: Records | None = records
         self.compile_s = code.compile_s
         # address of the region that the machine makes next, for which the addresses are set
         self._base = 0
