@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from harness.bpf import isa, reserved
-from harness.bpf.program import LinkedFunction, Program, Ref
+from harness.bpf import isa, opcodes, reserved
+from harness.bpf.program import LinkedFunction, Program, Ref, RefKind
 from harness.errors import ObjectError, UsageError
 from harness.sim.engines import Code, Declined, Registers
 from harness.sim.memory import STACK_BYTES, Memory
@@ -126,12 +126,12 @@ class Machine:
         return suite_helper(number)
 
     def kfunc(self, ref: Ref) -> Callable[[Registers], int | None]:
-        """There are none: raw instructions have no names."""
-        raise Unsupported(f"kernel function {ref.name}")
+        """A call of one is only an error when it is reached."""
+        return absent_function(ref)
 
     def address_of(self, _program: Program, ref: Ref) -> int:
         """There is nothing to refer to."""
-        raise Unsupported(f"address of {ref.name}")
+        raise absent(ref)
 
     def locate(self, error: Fault | Unsupported, program: Program, pc: int) -> Fault | Unsupported:
         """Put the place into an error's message, once."""
@@ -192,6 +192,20 @@ def suite_helper(number: int) -> Callable[[Registers], int | None]:
     return call
 
 
+def absent(ref: Ref) -> Unsupported:
+    """What happens to a program that refers to something outside of itself."""
+    return Unsupported(f"{ref.name}: raw instructions come without")
+
+
+def absent_function(ref: Ref) -> Callable[[Registers], int | None]:
+    """The call of such a thing."""
+
+    def call(_args: Registers) -> int:
+        raise absent(ref)
+
+    return call
+
+
 def engine_named(name: str) -> Prepare:
     """The engine's `prepare`. Raises UsageError where it, or what it needs, is missing."""
     if name not in ENGINES:
@@ -228,7 +242,20 @@ def program_of(code: bytes) -> Program:
         LinkedFunction("main" if start == 0 else f"function at {start}", start, end, "static")
         for start, end in zip(ordered, [*ordered[1:], len(insns)], strict=True)
     )
-    return Program("main", "", insns, functions, {}, {})
+    return Program("main", "", insns, functions, _references(insns), {})
+
+
+def _references(insns: Sequence[isa.Insn]) -> dict[int, Ref]:
+    """What an object would name by relocations: kernel functions, maps, variables, functions."""
+    refs = {}
+    for pc, insn in enumerate(insns):
+        if insn.code == isa.CALL and insn.src == isa.PSEUDO_KFUNC_CALL:
+            refs[pc] = Ref(RefKind.KFUNC, f"kernel function {insn.imm}")
+        elif insn.code == isa.LD_IMM64 and insn.src:
+            form = opcodes.find(insn)
+            assert form is not None  # _check saw to it
+            refs[pc] = Ref(RefKind.EXTERN, f"{form.name} {insn.imm}")
+    return refs
 
 
 def _check(insns: Sequence[isa.Insn]) -> None:

@@ -12,10 +12,13 @@ from typing import cast
 from harness.bpf import elf
 from harness.bpf.btf import parse
 from harness.bpf.btfext import Ext
+from harness.bpf.program import Program, Ref
 from harness.conformance.machine import (
     Prepare,
     Result,
     Watch,
+    absent,
+    absent_function,
     program_of,
     refused,
     suite_helper,
@@ -31,10 +34,16 @@ _NO_TYPES = struct.pack("<HBBIIIII", _BTF_MAGIC, 1, 0, _HEADER_BYTES, 0, 0, 0, 1
 
 
 class _Machine(machine.Machine):
-    """With the suite's helper in place of a kernel's."""
+    """With the suite's helper in place of a kernel's, and nothing that could be referred to."""
 
     def helper(self, number: int) -> Callable[[Registers], int | None]:
         return suite_helper(number)
+
+    def kfunc(self, ref: Ref) -> Callable[[Registers], int | None]:
+        return absent_function(ref)
+
+    def address_of(self, _program: Program, ref: Ref) -> int:
+        raise absent(ref)
 
 
 def run(

@@ -214,6 +214,17 @@ def structure():
     yield Spec("call_local/none-refused-nowhere", "refused: a call of no instruction",
                raw=(move, ((0x85, 0, 1, 0, 50), "call +50"), leave),
                error="call to invalid destination; instruction 1", source=source)  # fmt: skip
+    yield Spec("call_kfunc/none-refused-no-name", "refused: no kernel function has a number here",
+               raw=(move, ((0x85, 0, 2, 0, 42), "call kernel function 42"), leave),
+               error="kernel function 42: raw instructions come without; instruction 1 in main",
+               source=SECTION)  # fmt: skip
+    for src, form in enumerate(("map_by_fd", "map_val_by_fd", "var_addr", "code_addr",
+                                "map_by_idx", "map_val_by_idx"), 1):  # fmt: skip
+        yield Spec(f"{form}/imm-refused-no-such-thing", "refused: there is nothing to refer to",
+                   raw=(move, ((0x18, 1, src, 0, 9), f"r1 = {form}(9)"),
+                        ((0, 0, 0, 0, 0), "its second half"), leave),
+                   error=f"{form} 9: raw instructions come without; instruction 1 in main",
+                   source=SECTION)  # fmt: skip
     yield Spec(
         "call_local/none-refused-nine-frames", "refused: main and eight frames below it",
         asm=("call local f", "exit", "f:", "call local f", "exit"),

@@ -34,4 +34,6 @@ def test_every_directory_is_a_row_or_about_all_of_them():
 
 
 def test_page_shows_this_table():
-    assert coverage.table() in DOCS.read_text(encoding="utf-8")
+    page = DOCS.read_text(encoding="utf-8")
+    assert coverage.table() in page
+    assert f"{len(list(coverage.VECTORS.rglob('*.data')))} vectors" in page

@@ -79,9 +79,9 @@ def test_debug_shows_instructions_and_what_they_read(call):
      ("79 a0 00 00 00 00 00 00 " + EXIT, "out of bounds"),
      ("79 a0 f8 ff 00 00 00 00 " + EXIT, "never written")],
 )  # fmt: skip
-def test_program_that_does_not_run(call, program, said):
+def test_program_that_does_not_run(call, engine, program, said):
     """One line on standard error, exit code 1: the runner compares it with the test's text."""
-    code, out, error = call("--program", program)
+    code, out, error = call("--engine", engine, "--program", program)
     assert (code, out) == (1, "")
     assert said in error
     assert error.count("\n") == 1

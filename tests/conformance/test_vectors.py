@@ -32,15 +32,6 @@ def _reference(name):
     return machine.run(ALL[name].code, ALL[name].memory, "reference")
 
 
-@pytest.fixture(params=list(machine.ENGINES))
-def engine(request):
-    try:
-        machine.engine_named(request.param)
-    except UsageError as error:
-        pytest.skip(error.message)
-    return request.param
-
-
 @pytest.mark.parametrize("group", GROUPS)
 def test_vector(engine, group):
     """R0 or the error's text; and what is left of budget and memory is the same in all engines."""
