@@ -90,7 +90,7 @@ def recorder(place):
         [build.find_clang(), "-O1", "-Wall", "-Wno-unused-result", "-rdynamic", "-o", str(program),
          str(RECORDER), f"-L{libraries}", "-l:libbpf.so.1", "-Wl,--allow-shlib-undefined"]
     )  # fmt: skip
-    loader = [tree / "usr/lib64/ld-linux-x86-64.so.2", "--library-path", libraries]
+    loader = _loader(tree)
     kconfig = "".join(f"{name}={value}\n" for name, value in KCONFIG.items())
 
     def run(path, types):
@@ -101,6 +101,19 @@ def recorder(place):
         return parse(done.stdout)
 
     return run
+
+
+def _loader(tree):
+    return [tree / "usr/lib64/ld-linux-x86-64.so.2", "--library-path", tree / LIBRARIES]
+
+
+def statically_linked(place, target, *objects):
+    """`bpftool gen object`, with the guest's bpftool in a recorder's directory."""
+    tree = place / "root"
+    subprocess.run(
+        [*_loader(tree), tree / "usr/sbin/bpftool", "gen", "object", target, *objects],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
 
 
 def compiled(place, text, *flags):

@@ -130,6 +130,16 @@ class Type:
 
 
 _VOID = Type(0, Kind.VOID, "", 0)
+_FLAVOUR = re.compile(r"(?s)(.*[^_])___[^_]")
+
+
+def essential(name: str) -> str:
+    """The name without what follows its last triple underscore: task_struct___old is task_struct.
+
+    bpf_core_essential_name_len: neither side of the separator may be another underscore.
+    """
+    found = _FLAVOUR.match(name)
+    return found[1] if found else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +155,10 @@ class Btf:
     _texts: dict[int, str] = field(repr=False, default_factory=dict)
     # how much of _MAX_TEXT is left
     _left: list[int] = field(repr=False, default_factory=lambda: [_MAX_TEXT])
-    # offset of a name -> ids of the types that have it
-    _names: dict[int, list[int]] = field(repr=False, default_factory=dict)
+    # name -> ids of the types that have it
+    _names: dict[str, list[int]] = field(repr=False, default_factory=dict)
+    # name without its flavour -> ids of the types that have one
+    _flavours: dict[str, list[int]] = field(repr=False, default_factory=dict)
 
     def __len__(self) -> int:
         """Number of types, void included."""
@@ -203,17 +215,35 @@ class Btf:
 
     def find(self, kind: Kind, name: str) -> Type | None:
         """First type of this kind and name."""
-        ids = self.named(re.escape(name.encode()))
+        ids = self.named(name)
         return next((self.type(i) for i in ids if self.kind(i) is kind), None)
 
-    def named(self, pattern: bytes) -> list[int]:
-        """Ids, in order, of types whose whole name matches a regular expression without NUL."""
+    def named(self, name: str, *, flavours: bool = False) -> list[int]:
+        """Ids, in order, of types with this name; `flavours`: and with NAME___anything."""
         if not self._names:
-            for index, start in enumerate(self._starts):
-                self._names.setdefault(self._words[start], []).append(index + 1)
-        # a name may be the tail of a longer string: hence no look at what is before it
-        found = re.finditer(pattern + rb"\0", self.strings)
-        return sorted(i for match in found for i in self._names.get(match.start(), ()))
+            self._index()
+        found = self._names.get(name, [])
+        return sorted([*found, *self._flavours.get(name, ())]) if flavours else found
+
+    def _index(self) -> None:
+        places: dict[int, list[int]] = {}
+        for index, start in enumerate(self._starts):
+            places.setdefault(self._words[start], []).append(index + 1)
+        at = 0
+        for text in self.strings[:-1].split(b"\0"):
+            ids = places.pop(at, None)
+            if ids is not None:
+                self._remember(text.decode(errors="replace"), ids)
+            at += len(text) + 1
+        for offset, ids in places.items():  # names that are the tail of another string
+            self._remember(self.string(offset), ids)
+        for several in self._names.values():
+            several.sort()  # two strings may be equal
+
+    def _remember(self, name: str, ids: list[int]) -> None:
+        self._names.setdefault(name, []).extend(ids)
+        if "___" in name and essential(name) != name:
+            self._flavours.setdefault(essential(name), []).extend(ids)
 
     def tags_of(self, type_id: int) -> tuple[str, ...]:
         """Declaration tags on the whole of a type (component -1), in BTF order."""

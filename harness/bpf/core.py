@@ -9,9 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
 
-from harness.bpf.btf import COMPOSITES, ENUMS, Btf, Kind, Type
+from harness.bpf.btf import COMPOSITES, ENUMS, Btf, Kind, Type, essential
 from harness.bpf.btfext import CoreRelocation
-from harness.bpf.corematch import Pair, essential
+from harness.bpf.corematch import Pair
 from harness.errors import ObjectError
 
 _MAX_SPEC = 64

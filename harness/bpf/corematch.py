@@ -6,25 +6,14 @@ bpf_core_types_match in tools/lib/bpf/relo_core.c). What is done with the answer
 harness.bpf.core's business.
 """
 
-import re
 from dataclasses import dataclass
 
-from harness.bpf.btf import COMPOSITES, ENUMS, Btf, Kind, Type
+from harness.bpf.btf import COMPOSITES, ENUMS, Btf, Kind, Type, essential
 from harness.errors import ObjectError
 
 _MAX_DEPTH = 32
 # comparisons for one relocation; a kernel's largest struct needs some thousands
 _MAX_STEPS = 200_000
-_FLAVOUR = re.compile(r"(?s)(.*[^_])___[^_]")
-
-
-def essential(name: str) -> str:
-    """The name without what follows its last triple underscore: task_struct___old is task_struct.
-
-    bpf_core_essential_name_len: neither side of the separator may be another underscore.
-    """
-    found = _FLAVOUR.match(name)
-    return found[1] if found else name
 
 
 def same_kind(local: Kind, target: Kind) -> bool:
@@ -49,14 +38,8 @@ class Pair:
     def candidates(self, type_id: int) -> list[int]:
         """Types of the kernel with the essential name and the kind of a local type."""
         found = self.local.type(type_id)
-        name = essential(found.name)
-        pattern = re.escape(name.encode()) + rb"(?:___[^_\0][^\0]*)?"
-        return [
-            i
-            for i in self.target.named(pattern)
-            if same_kind(found.kind, self.target.kind(i))
-            and essential(self.target.type(i).name) == name
-        ]
+        ids = self.target.named(essential(found.name), flavours=True)
+        return [i for i in ids if same_kind(found.kind, self.target.kind(i))]
 
     def fields_compatible(self, local_id: int, target_id: int) -> bool:
         """Whether a field of the one type may be read as the other. Widths do not matter."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from harness.bpf import btf as btf_format
 from harness.bpf import rawelf
-from harness.bpf.btf import Btf, Kind
+from harness.bpf.btf import Btf, Kind, Type
 from harness.bpf.btfext import Ext, parse_ext
 from harness.bpf.externs import Extern, read_externs
 from harness.bpf.mapdef import MapDef, read_maps
@@ -237,8 +237,17 @@ def _check_function(path: str, symbol: Symbol, section: rawelf.Section) -> None:
 
 
 def _data_sections(raw: RawElf, btf: Btf) -> tuple[DataSection, ...]:
+    types = {t.name: t for t in reversed(list(btf.of_kind(Kind.DATASEC)))}
+    symbols: dict[int, dict[str, Symbol]] = {}
+    for symbol in raw.symbols:
+        if symbol.type == "STT_OBJECT":
+            symbols.setdefault(symbol.section, {})[symbol.name] = symbol
     return tuple(
-        DataSection(section.name, section.data, _variables(raw, section, btf))
+        DataSection(
+            section.name,
+            section.data,
+            _variables(raw.path, section, symbols.get(section.index, {}), types, btf),
+        )
         for section in raw.sections
         if section.type == _type_of_data(section.name) and section.data
     )
@@ -250,23 +259,23 @@ def _type_of_data(name: str) -> str:
     return next(found, "")
 
 
-def _variables(raw: RawElf, section: rawelf.Section, btf: Btf) -> tuple[Variable, ...]:
+def _variables(
+    path: str,
+    section: rawelf.Section,
+    symbols: dict[str, Symbol],
+    types: dict[str, Type],
+    btf: Btf,
+) -> tuple[Variable, ...]:
     """Variables of the section's DATASEC; their offsets are only in the symbol table."""
-    types = btf.find(Kind.DATASEC, section.name)
-    if types is None:
-        return ()
-    symbols = {
-        s.name: s for s in raw.symbols if s.section == section.index and s.type == "STT_OBJECT"
-    }
     found = []
-    for member in types.members:
+    for member in types[section.name].members if section.name in types else ():
         variable = btf.type(member.type_id)
         symbol = symbols.get(variable.name)
         if symbol is None:
             continue
         size = btf.size_of(variable.type_id) or symbol.size_bytes
         if symbol.offset + size > len(section.data):
-            raise ObjectError(f"{raw.path}: variable {variable.name!r} runs out of {section.name}")
+            raise ObjectError(f"{path}: variable {variable.name!r} runs out of {section.name}")
         found.append(Variable(variable.name, symbol.offset, size, variable.type_id))
     return tuple(sorted(found, key=lambda v: v.offset))
 

@@ -33,6 +33,8 @@ __all__ = ["KCONFIG", "LinkedFunction", "Program", "Ref", "RefKind", "link"]
 
 T = TypeVar("T")
 _TEXT = ".text"
+# BPF_COMPLEXITY_LIMIT_INSNS, the most that BPF_PROG_LOAD takes
+MAX_INSNS = 1_000_000
 _R_64_64 = 1
 _R_64_32 = 10
 KCONFIG = ".kconfig"
@@ -47,6 +49,9 @@ class _Draft:
     environment: Environment
     # (section, offset) -> function: where calls may go
     subprograms: dict[tuple[str, int], Function]
+    # byte in section .maps -> map; names of the sections of globals
+    maps: dict[int, str] = field(default_factory=dict)
+    sections: set[str] = field(default_factory=set)
     insns: list[Insn] = field(default_factory=list)
     # (section, offset) -> first instruction
     starts: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -56,6 +61,8 @@ class _Draft:
     poisoned: dict[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
     externs: dict[str, ExternSymbol] = field(default_factory=dict)
+    # section -> offset -> relocation, of the sections that were met
+    relocations: dict[str, dict[int, Relocation]] = field(default_factory=dict)
     # functions whose instructions are not all resolved, the innermost last
     todo: list[_Pending] = field(default_factory=list)
 
@@ -81,12 +88,14 @@ def link(obj: Object, program_name: str, environment: Environment | None = None)
     program, machine = obj.program(program_name), environment or NOWHERE
     subprograms = {(f.section, f.offset): f for f in obj.functions}
     draft = _Draft(obj, program, machine, subprograms)
-    _append(draft, program)
-    callback = _append_exception_callback(draft)
+    draft.maps = {m.offset: m.name for m in obj.maps}
+    draft.sections = {s.name for s in (*obj.sections, *filter(None, (obj.arena,)))}
     # libbpf resolves all of the object's externs, whichever program they are for
     kconfig = _named(draft, lambda: kconfig_map(obj.externs, machine))
-    for extern in obj.externs:
-        _extern(draft, extern.name)
+    for place in range(len(obj.externs)):
+        _extern(draft, place)
+    _append(draft, program)
+    callback = _append_exception_callback(draft)
     return Program(
         name=program.name,
         section=program.section,
@@ -126,17 +135,25 @@ def _push(draft: _Draft, function: Function) -> None:
     draft.starts[function.section, function.offset] = start
     code = draft.obj.text[function.section]
     end = function.offset + function.size_bytes
+    if start + function.size_bytes // INSN_BYTES > MAX_INSNS:
+        raise ObjectError(
+            f"{_where(draft, function)}: more than {MAX_INSNS} instructions, which no kernel takes"
+        )
     draft.insns.extend(isa.decode(code[function.offset : end]))
     draft.functions.append(LinkedFunction(function.name, start, len(draft.insns), function.linkage))
-    for offset, line in draft.obj.ext.lines.get(function.section, {}).items():
-        if function.offset <= offset < end:
-            draft.lines[start + (offset - function.offset) // INSN_BYTES] = line
-    for offset, core in draft.obj.ext.core.get(function.section, {}).items():
-        if function.offset <= offset < end:
-            _relocate_core(draft, function, start + (offset - function.offset) // INSN_BYTES, core)
-    relocations = draft.obj.relocations.get(function.section, ())
-    mine = {r.offset: r for r in relocations if function.offset <= r.offset < end}
-    draft.todo.append(_Pending(function, start, start, mine))
+    lines = draft.obj.ext.lines.get(function.section, {})
+    cores = draft.obj.ext.core.get(function.section, {})
+    for offset in range(function.offset, end, INSN_BYTES):
+        pc = start + (offset - function.offset) // INSN_BYTES
+        if offset in lines:
+            draft.lines[pc] = lines[offset]
+        if offset in cores:
+            _relocate_core(draft, function, pc, cores[offset])
+    relocations = draft.relocations.get(function.section)
+    if relocations is None:
+        found = draft.obj.relocations.get(function.section, ())
+        relocations = draft.relocations[function.section] = {r.offset: r for r in found}
+    draft.todo.append(_Pending(function, start, start, relocations))
 
 
 # ---- instructions -------------------------------------------------------------------------------
@@ -210,7 +227,7 @@ def _resolve_address(draft: _Draft, function: Function, pc: int, symbol: Symbol)
         draft.insns[pc] = dataclasses.replace(insn, src=isa.PSEUDO_MAP_FD, imm=0)
     elif section in draft.obj.text:
         return _refer(draft, function, pc, (section, symbol.offset + insn.imm))
-    elif draft.obj.data_section(section) is not None or _is_arena(draft, section):
+    elif section in draft.sections:
         _global(draft, pc, section, symbol.offset + insn.imm)
     else:
         raise ObjectError(
@@ -218,10 +235,6 @@ def _resolve_address(draft: _Draft, function: Function, pc: int, symbol: Symbol)
             "which libbpf does not load"
         )
     return True
-
-
-def _is_arena(draft: _Draft, section: str) -> bool:
-    return draft.obj.arena is not None and draft.obj.arena.name == section
 
 
 def _global(draft: _Draft, pc: int, section: str, offset: int) -> None:
@@ -233,12 +246,11 @@ def _global(draft: _Draft, pc: int, section: str, offset: int) -> None:
 
 def _map_name(draft: _Draft, function: Function, symbol: Symbol) -> str:
     """By the symbol's place, as libbpf does: its name does not matter."""
-    found = next((m for m in draft.obj.maps if m.offset == symbol.offset), None)
-    if found is None:
+    if symbol.offset not in draft.maps:
         raise ObjectError(
             f"{_where(draft, function)}: no map at byte {symbol.offset} of section .maps"
         )
-    return found.name
+    return draft.maps[symbol.offset]
 
 
 def _section_of(draft: _Draft, function: Function, symbol: Symbol) -> str:
@@ -254,11 +266,17 @@ def _section_of(draft: _Draft, function: Function, symbol: Symbol) -> str:
 # ---- the kernel's names -------------------------------------------------------------------------
 
 
-def _extern(draft: _Draft, name: str) -> ExternSymbol:
+def _extern(draft: _Draft, place: int) -> None:
     from harness.bpf.resolve import symbol  # noqa: PLC0415  # reads BTF
 
+    found = _named(draft, lambda: symbol(draft.obj, place, draft.environment))
+    draft.externs[draft.obj.externs[place].name] = found
+
+
+def _known(draft: _Draft, name: str) -> ExternSymbol:
     if name not in draft.externs:
-        draft.externs[name] = _named(draft, lambda: symbol(draft.obj, name, draft.environment))
+        where = _where(draft, draft.program)
+        raise ObjectError(f"{where}: extern {name!r} is not declared in the object's types")
     return draft.externs[name]
 
 
@@ -266,7 +284,7 @@ def _kernel_call(draft: _Draft, pc: int, name: str) -> None:
     """A call of a kernel function; of a weak one that is absent: of a helper that is none."""
     from harness.bpf.resolve import absent_call  # noqa: PLC0415  # reads BTF
 
-    found, insn = _extern(draft, name), draft.insns[pc]
+    found, insn = _known(draft, name), draft.insns[pc]
     if found.absent:
         draft.poisoned[pc] = f"kernel function {found.name} is not in the kernel's types"
         draft.insns[pc] = absent_call(found)
@@ -279,7 +297,7 @@ def _kernel_call(draft: _Draft, pc: int, name: str) -> None:
 
 def _kernel_address(draft: _Draft, pc: int, name: str) -> None:
     """The value of a Kconfig extern's address, or the address of something in the kernel."""
-    found = _extern(draft, name)
+    found = _known(draft, name)
     insn, high = draft.insns[pc], draft.insns[pc + 1]
     if found.kconfig_offset is not None:
         _global(draft, pc, KCONFIG, found.kconfig_offset)

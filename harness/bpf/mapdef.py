@@ -6,6 +6,7 @@ parse_btf_map_def, fill_map_from_def and bpf_object__collect_map_relos in tools/
 Does not create maps.
 """
 
+import bisect
 import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
@@ -120,6 +121,7 @@ def read_maps(raw: RawElf, btf: Btf) -> tuple[MapDef, ...]:
     if types is None:
         raise ObjectError(f"{raw.path}: section .maps has no type information", fix="add -g")
     symbols = {s.name: s for s in raw.symbols if s.section == section.index}
+    relocations = sorted(raw.relocations.get(section.index, ()), key=lambda r: r.offset)
     maps = []
     for member in types.members:
         variable = btf.type(member.type_id)
@@ -132,7 +134,7 @@ def read_maps(raw: RawElf, btf: Btf) -> tuple[MapDef, ...]:
         if symbol.offset + symbol.size_bytes > len(section.data):
             raise ObjectError(f"{where}: runs out of section .maps")
         made = _read(variable, symbol, btf, where)
-        maps.append(_with_values(made, variable, symbol, raw, btf, where))
+        maps.append(_with_values(made, variable, symbol, relocations, raw, btf, where))
     arenas = [m.name for m in maps if m.type == MapType.ARENA]
     if len(arenas) > 1:
         raise ObjectError(f"{raw.path}: only one arena is supported, there are {len(arenas)}")
@@ -253,12 +255,20 @@ def _slots(
 
 
 def _with_values(
-    made: MapDef, variable: Type, symbol: Symbol, raw: RawElf, btf: Btf, where: str
+    made: MapDef,
+    variable: Type,
+    symbol: Symbol,
+    relocations: list[Relocation],
+    raw: RawElf,
+    btf: Btf,
+    where: str,
 ) -> MapDef:
     """Fill in the initial content. The array has no length in BTF: only the symbol's size tells."""
-    end = symbol.offset + symbol.size_bytes
-    relocations = raw.relocations.get(symbol.section, ())
-    found = [r for r in relocations if symbol.offset <= r.offset < end]
+    start, end = (
+        bisect.bisect_left(relocations, at, key=lambda r: r.offset)
+        for at in (symbol.offset, symbol.offset + symbol.size_bytes)
+    )
+    found = relocations[start:end]
     if not found:
         return made
     slots = btf.resolve(variable.type_id).members[-1]

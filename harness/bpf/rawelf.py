@@ -204,8 +204,9 @@ def section_headers(path: str, data: "bytes | mmap") -> list[SectionHeader]:
     start, length = rows[names][4], rows[names][5]
     if start + length > len(data):
         raise ObjectError(f"{path}: truncated: section names end at byte {start + length}")
+    strings = bytes(data[start : start + length])
     return [
-        SectionHeader(_text(path, data[start : start + length], row[0]), row[1], row[2], row[4],
+        SectionHeader(_text(path, strings, row[0]), row[1], row[2], row[4],
                       row[5], row[6], row[7], row[9])
         for row in rows
     ]  # fmt: skip

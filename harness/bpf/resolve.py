@@ -8,8 +8,8 @@ tools/lib/bpf/libbpf.c). Types of modules are no input: a function of a module i
 from dataclasses import dataclass
 
 from harness.bpf import environment as machines
-from harness.bpf.btf import Btf, Kind
-from harness.bpf.corematch import Pair, essential
+from harness.bpf.btf import Btf, Kind, essential
+from harness.bpf.corematch import Pair
 from harness.bpf.corepatch import poisoned
 from harness.bpf.elf import Object
 from harness.bpf.environment import Environment
@@ -42,12 +42,10 @@ class Symbol:
     unknown: str = ""
 
 
-def symbol(obj: Object, name: str, environment: Environment) -> Symbol:
-    """Look up an extern of the object. Raises ObjectError where libbpf refuses the object."""
-    place = next((i for i, e in enumerate(obj.externs) if e.name == name), None)
-    if place is None:
-        raise ObjectError(f"extern {name!r} is not declared in the object's types")
+def symbol(obj: Object, place: int, environment: Environment) -> Symbol:
+    """Look up extern number `place`. Raises ObjectError where libbpf refuses the object."""
     extern = obj.externs[place]
+    name = extern.name
     if extern.section == KCONFIG:
         why = machines.unknown(extern, environment)
         return Symbol(name, extern.weak, place, kconfig_offset=extern.offset, unknown=why)

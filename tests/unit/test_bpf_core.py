@@ -9,9 +9,8 @@ import pytest
 from libbpf_witness import check, compiled, recorder, small_types
 
 from harness.bpf import core, corepatch
-from harness.bpf.btf import parse
+from harness.bpf.btf import essential, parse
 from harness.bpf.btfext import CoreRelocation
-from harness.bpf.corematch import essential
 from harness.bpf.elf import read_object
 from harness.bpf.environment import Environment
 from harness.bpf.link import link

@@ -5,7 +5,7 @@ import functools
 import gzip
 
 import pytest
-from libbpf_witness import KCONFIG, check, compiled, recorder, small_types
+from libbpf_witness import KCONFIG, check, compiled, recorder, small_types, statically_linked
 
 from harness.bpf.elf import read_object
 from harness.bpf.environment import Environment, read_kconfig, version_code
@@ -135,8 +135,14 @@ SEC("tc") __attribute__((btf_decl_tag("mine"))) int use(struct __sk_buff *s) {
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    return recorder(tmp_path_factory.mktemp("recorder"))
+def place(tmp_path_factory):
+    """Where the recorder is."""
+    return tmp_path_factory.mktemp("recorder")
+
+
+@pytest.fixture(scope="module")
+def record(place):
+    return recorder(place)
 
 
 @pytest.fixture(scope="module")
@@ -302,3 +308,36 @@ def test_references_name_what_they_refer_to(objects):
     program = link(read_object(objects("globals")), "use")
     names = {r.name for r in program.refs.values() if r.kind is RefKind.GLOBAL}
     assert {".bss", ".data", ".data.custom", ".rodata.longer.than.15", ".bss.zeros"} <= names
+
+
+ONE = """
+int shared_counter; static int private_counter; extern void bpf_throw(__u64) __weak __ksym;
+static __noinline int same_name(int x) { private_counter++; asm volatile("" : "+r"(x)); return x; }
+__weak __noinline int chosen(int x) { if (x > 99) bpf_throw(x); return same_name(x) + 1; }
+SEC("tc") int first(struct __sk_buff *s) { shared_counter++; return chosen(s->len); }
+"""
+# the other one's `chosen` is thrown away, its code and relocations stay in .text
+TWO = """
+struct task { int pid; } __attribute__((preserve_access_index));
+extern int shared_counter; static long private_counter;
+static __noinline int same_name(int x) { private_counter--; asm volatile("" : "+r"(x)); return -x; }
+__weak __noinline int chosen(int x) {
+    return same_name(x) + __builtin_preserve_field_info(((struct task *)0)->pid, 0); }
+SEC("tc") int second(struct __sk_buff *s) { return chosen(s->len) + same_name(shared_counter); }
+"""
+
+
+def test_weak_function_that_another_object_overrides(place, record, kernel, tmp_path):
+    parts = []
+    for name, text in (("one", ONE), ("two", TWO)):
+        (tmp_path / name).mkdir()
+        parts.append(compiled(tmp_path / name, PRELUDE + text))
+    both = tmp_path / "both.o"
+    statically_linked(place, both, *parts)
+    recordings = record(both, kernel)
+    assert [r.name for r in recordings] == ["first", "second"]
+    assert check(both, kernel, recordings) == 0
+    obj = read_object(both)
+    assert sorted(f.name for f in obj.functions) == ["chosen", "same_name", "same_name"]
+    second = link(obj, "second", Environment(kernel_types(kernel)))
+    assert [f.name for f in second.functions] == ["second", "chosen", "same_name", "same_name"]
