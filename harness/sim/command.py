@@ -268,6 +268,7 @@ def _text(observation: Observation, trace: str) -> str:
         lines.append(f"message: {observation.message}")
     if observation.retvals:
         lines.append("retval:  " + ", ".join(value(v) for v in observation.retvals))
+    lines.extend(f"leaked:  {leak}" for leak in observation.leaks)
     if observation.wire:
         lines.append("wire:    " + ", ".join(observation.wire))
     if observation.data_out is not None:

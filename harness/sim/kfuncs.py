@@ -14,7 +14,6 @@ from harness.sim.alu import M64
 from harness.sim.helper import dynptrs
 from harness.sim.semantics import PROFILES, Profile
 from harness.sim.signals import Fault, Unsupported
-from harness.sim.trace import value
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
@@ -136,8 +135,8 @@ def bind(machine: "Machine", name: str) -> Callable[[list[Any]], int | None]:
         if None in given:
             raise Fault(f"{name}: R{given.index(None) + 1} is not initialised")
         result = function(machine, *given)
-        if machine.trace.on and name != "bpf_iter_num_next":
-            shown = f" = {value(result)}" if result is not None else ""
+        if machine.trace.on and name not in iterators.QUIET:
+            shown = f" = {machine.trace.show(result)}" if result is not None else ""
             machine.trace.call(name, given, result, shown)
         return result
 
