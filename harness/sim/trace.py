@@ -57,6 +57,13 @@ _MARKS = {
 # of these the text shows the C line
 _WITH_LINE = frozenset({Event.ENTER, Event.THROW})
 
+# of these none is left out of a long trace
+_KEPT = frozenset({
+    Event.RUN, Event.THROW, Event.RELEASE, Event.VANISH, Event.DEFAULT, Event.RESULT, Event.WIRE,
+    Event.FAULT,
+})  # fmt: skip
+_FRAME = frozenset({Event.ENTER, Event.LEAVE})
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -164,8 +171,12 @@ class Trace:
     # where a fault was noticed
     faulted: Place | None = None
     _started: int = 0
-    # numbers of the live frames, outermost first
+    # numbers of the live frames, outermost first, and how they started
     _open: list[int] = field(default_factory=list)
+    _entered: list[TraceEvent] = field(default_factory=list)
+    # frames up to this number are among the events; frame of the exception callback
+    _kept_frames: int = 0
+    _handler: int = -1
 
     def text(self) -> str:
         """All of it, one line for each event."""
@@ -187,13 +198,32 @@ class Trace:
         if "frame" not in details and 0 < self.depth <= len(self._open):
             details["frame"] = self._open[self.depth - 1]
         event = TraceEvent(kind, self.depth, text, **details)
+        if kind is Event.ENTER:
+            del self._entered[self.depth :]
+            self._entered.append(event)
         if len(self.events) < MAX_EVENTS:
             self.events.append(event)
-        elif len(self.events) == MAX_EVENTS:
-            left_out = f"... more than {MAX_EVENTS} lines: the rest is left out"
-            self.events.append(TraceEvent(Event.NOTE, 0, left_out))
+        else:
+            self._add_beyond(event)
         if self.listener is not None:
             self.listener(event)
+
+    def _add_beyond(self, event: TraceEvent) -> None:
+        """Of events that are too many keep those of throws, and how the frames there started."""
+        if len(self.events) == MAX_EVENTS:
+            text = f"... more than {MAX_EVENTS} lines: from here on only throws and results"
+            self.events.append(TraceEvent(Event.NOTE, 0, text))
+            self._kept_frames = self._started if event.kind is not Event.ENTER else event.frame - 1
+        if event.role == "exception callback":
+            self._handler = event.frame
+        kept = event.kind in _KEPT or (event.frame == self._handler and event.kind in _FRAME)
+        if not kept or len(self.events) >= 2 * MAX_EVENTS:
+            return
+        for entered in self._entered[: self.depth]:
+            if entered.frame > self._kept_frames:
+                self.events.append(entered)
+                self._kept_frames = entered.frame
+        self.events.append(event)
 
     def say(self, text: str) -> None:
         """Record an event that has no other kind."""

@@ -132,7 +132,7 @@ def test_too_many_events_end_in_a_word_about_it(traced, monkeypatch):
         log.say(f"note {number}")
     assert [e.text for e in log.events[-2:]] == [
         "note 4",
-        "... more than 5 lines: the rest is left out",
+        "... more than 5 lines: from here on only throws and results",
     ]
     assert len(heard) == 8
 
@@ -161,3 +161,32 @@ def test_json_keeps_64_bits(traced, case_of):
     log, _ = traced(text, ctx=bytes(8))
     throw = next(e for e in log.events if e.kind is Event.THROW)
     assert tracejson.event_json(throw)["cookie"] == "0xfedcba9876543210"
+
+
+def test_a_throw_is_never_left_out(traced, monkeypatch):
+    text = """
+    static int again(__u32 index, void *sum) { *(int *)sum += index; return 0; }
+    static __noinline int deep(int x) { if (x > 10) bpf_throw(x); return x; }
+    static __noinline int outer(int x) { return deep(x) + 1; }
+    int catches(__u64 cookie) { return cookie + 5; }
+    __exception_cb(catches) SEC("tc") int entry(struct __sk_buff *ctx)
+    {
+        int sum = 0;
+        bpf_loop(200, again, &sum, 0);
+        return outer(sum);
+    }
+    """
+    whole, seen = traced(text)
+    monkeypatch.setattr(trace, "MAX_EVENTS", 50)
+    short, _ = traced(text)
+    assert len(short.events) < 65
+    cut = next(i for i, e in enumerate(short.events) if e.text.startswith("... more than 50"))
+    assert short.events[:cut] == whole.events[:cut]
+    told = [(e.kind, e.text) for e in short.events[cut + 1 :]]
+    assert told == [(e.kind, e.text) for e in whole.events[-len(told) :]]
+    assert [e.place.function for e in short.events[cut + 1 :] if e.kind is Event.ENTER] == [
+        "outer",
+        "deep",
+        "catches",
+    ]
+    assert seen.retval == 19905
