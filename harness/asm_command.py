@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""`bpfthrow asm`: assembler text to instructions: hex, bare bytes, or JSON.
+"""`bpfthrow asm`: assembler text to instructions: hex, bare bytes, an object, or JSON.
 
 Owns its options and output. The language is harness.bpf.asm's.
 """
@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from harness.bpf import disasm, isa, reserved
-from harness.bpf.asm import DIALECTS, assemble
-from harness.bpf.link import Program
+from harness.bpf.asm import DIALECTS, RAW, assemble
+from harness.bpf.program import Program
+from harness.bpf.writeelf import write_object
 from harness.errors import Exit, UsageError
 
 # a text of a million instructions is smaller
@@ -19,6 +20,7 @@ MAX_TEXT_BYTES = 64 << 20
 _EPILOG = """examples:
   bpfthrow asm prog.s                        hex, one instruction a line
   bpfthrow asm prog.s -o prog.bin            bare bytes
+  bpfthrow asm prog.s -o prog.bpf.o          an object that libbpf loads (no maps, no globals)
   bpfthrow asm prog.s --check 6.12           would 6.12 take each instruction by itself?
   echo 'r0 = 0; exit' | tr ';' '\\n' | bpfthrow asm -
 
@@ -40,7 +42,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add = parser.add_argument
     add("file", metavar="FILE", help="text to assemble; '-' reads standard input")
-    add("-o", dest="out", metavar="OUT", help="write bare bytes there")
+    add("-o", dest="out", metavar="OUT",
+        help="write bare bytes there, or an object where the name ends in .o")  # fmt: skip
     add("--dialect", choices=DIALECTS, default="kernel",
         help="what `r1 = 0x5` is: a wide load (kernel) or a move (llvm)")  # fmt: skip
     add("--check", metavar="KERNEL", help="say what this kernel does not take, as in 6.12")
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     program = assemble(_read(args.file), file=name, dialect=args.dialect)
     found = list(reserved.problems(program.insns, kernel, strict=True)) if kernel else []
     if args.out is not None:
-        _write(args.out, isa.encode(program.insns))
+        _write(args.out, _object(program) if args.out.endswith(".o") else isa.encode(program.insns))
     if args.json:
         print(json.dumps(_json(program) | {"problems": [str(p) for p in found]}, indent=2))
     elif args.out is None:
@@ -64,6 +67,15 @@ def run(args: argparse.Namespace) -> int:
         for problem in found:
             print(f"bpfthrow: {name}: {problem}", file=sys.stderr)
     return Exit.DIFFERENCE if found else Exit.OK
+
+
+def _object(program: Program) -> bytes:
+    if program.section == RAW:
+        raise UsageError(
+            "an object needs to know what kind of program it holds",
+            fix="put a line like `.section tc` or `.section xdp` in front",
+        )
+    return write_object(program)
 
 
 def _release(text: str) -> tuple[int, ...]:

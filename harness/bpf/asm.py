@@ -28,12 +28,13 @@ from harness.bpf.link import LinkedFunction, Program, Ref, RefKind
 from harness.errors import UsageError
 
 DIALECTS = ("kernel", "llvm")
+# section of a program that names none
+RAW = "raw"
 # limit of the kernel, BPF_COMPLEXITY_LIMIT_INSNS
 MAX_INSNS = 1_000_000
 # index and opcode, as listings have them in front
 _LISTED = re.compile(r"\s*(?:\d+:\s+)?(?:\(([0-9a-fA-F]{2})\)\s)?")
 _LABEL = re.compile(r"\s*([A-Za-z_.$][\w.$]*):(?!\S)")
-_LEADS_TO_CODE = frozenset({(isa.CALL, isa.PSEUDO_CALL), (isa.LD_IMM64, isa.PSEUDO_FUNC)})
 _FIELDS = ("opcode", "dst", "src", "off", "imm")
 _RANGES = ((0, 0xFF), (0, 15), (0, 15), (-0x8000, 0x7FFF), (-0x8000_0000, 0x7FFF_FFFF))
 
@@ -48,7 +49,7 @@ class _Source:
     labels: dict[str, int] = field(default_factory=dict)
     # starts of functions: index -> (name, linkage)
     functions: dict[int, tuple[str, str]] = field(default_factory=dict)
-    section: str = "raw"
+    section: str = RAW
     callback: tuple[str, Where, int] | None = None
 
 
@@ -219,7 +220,8 @@ def _finish(source: _Source) -> Program:
     named = {function.start: function.name for function in functions}
     for pc, ref in refs.items():
         if ref.kind is RefKind.FUNCTION:
-            refs[pc] = replace(ref, name=named[source.labels[ref.name]])
+            start = source.labels[ref.name]
+            refs[pc] = replace(ref, name=named[start], offset=start)
     return Program(
         name=functions[0].name, section=source.section, insns=tuple(insns), functions=functions,
         refs=refs, lines=_lines(source), exception_callback=callback,
@@ -274,7 +276,7 @@ def _starts(source: _Source, insns: list[Insn]) -> list[int]:
 
 def _targets(insns: list[Insn]) -> Iterator[int]:
     for pc, insn in enumerate(insns):
-        if (insn.code, insn.src) in _LEADS_TO_CODE:
+        if (insn.code, insn.src) in isa.LEADS_TO_CODE:
             yield pc + 1 + insn.imm
 
 

@@ -66,6 +66,8 @@ PSEUDO_FUNC = 4
 HELPER_CALL = 0
 PSEUDO_CALL = 1
 PSEUDO_KFUNC_CALL = 2
+# (opcode, src) of what refers to an instruction of the program by its distance in imm
+LEADS_TO_CODE = frozenset({(CALL, PSEUDO_CALL), (LD_IMM64, PSEUDO_FUNC)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ def test_labels_functions_and_names():
     assert program.refs == {
         5: Ref(RefKind.MAP, "hits"),
         7: Ref(RefKind.GLOBAL, ".data", 8),
-        9: Ref(RefKind.FUNCTION, "helper"),
+        9: Ref(RefKind.FUNCTION, "helper", 15),
         15: Ref(RefKind.KFUNC, "bpf_throw"),
     }
     assert program.insns[1] == Insn(0x15, 1, 0, 11, 0)
