@@ -57,9 +57,11 @@ def leave(machine: "Machine") -> None:
         return
     lost = next((r for r in reversed(resources.live) if r.depth >= depth), None)
     if lost is not None:
+        thrown = machine.line(frame.program, machine.pc)
         raise Fault(
             f"Unreleased reference: {resources.describe(lost)} is in no stack slot and in none "
-            "of R6 to R9 of any frame, so that no cleanup table can name it"
+            f"of R6 to R9 of any frame at the throw{' at ' * bool(thrown)}{thrown}: no cleanup "
+            "table can name it"
         )
 
 
