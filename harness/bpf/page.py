@@ -33,6 +33,7 @@ disassembler, assembler and the check of reserved fields read the same table
 
     bpfthrow disasm prog.bpf.o --prog main --linked --dialect source > prog.s
     bpfthrow asm prog.s -o prog.bin --check 6.12
+    bpfthrow asm prog.s -o prog.bpf.o            # an object for libbpf and `bpfthrow sim`
 
 The assembler reads all three, one instruction a line, with an index and `(opcode)` in front or
 without. Beyond them it has:
