@@ -362,8 +362,9 @@ class Machine:
         """The map whose address a helper got. Raises Fault, Unsupported."""
         found = self.map_by_address.get(address)
         if found is None:
+            check(self.maps.values(), address)
             raise Fault(f"{value(address)} is not a map")
-        return check(found)
+        return found
 
     # ---- throw and tail call --------------------------------------------------------------
 

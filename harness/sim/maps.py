@@ -87,7 +87,7 @@ def create(
 
 
 def fill(made: Iterable[Map]) -> dict[int, Map]:
-    """Put inner maps into the maps of maps that name them; all maps by address."""
+    """Put inner maps into the maps of maps that name them; those that are modelled by address."""
     every = list(made)
     named = {used.place.name: used for used in every}
     for outer in every:
@@ -95,19 +95,19 @@ def fill(made: Iterable[Map]) -> dict[int, Map]:
             for key, inner in outer.place.definition.values:
                 if inner in named:
                     outer.put(_key(outer, key), named[inner].place.handle.address)
-    return {used.place.handle.address: used for used in every}
+    return {u.place.handle.address: u for u in every if not isinstance(u, Unknown)}
 
 
 def _key(outer: Maps, index: int) -> bytes:
     return index.to_bytes(outer.place.definition.key_size or 4, "little")
 
 
-def check(used: Map) -> Map:
-    """The map itself; raises Unsupported for a type that is not modelled."""
-    if isinstance(used, Unknown):
-        definition = used.place.definition
-        raise Unsupported(f"map type {definition.type_name} of map {definition.name}")
-    return used
+def check(made: Iterable[Map], address: int) -> None:
+    """Raises Unsupported where a map of a type that is not modelled has this address."""
+    for used in made:
+        if used.place.handle.address == address:
+            definition = used.place.definition
+            raise Unsupported(f"map type {definition.type_name} of map {definition.name}")
 
 
 def dump(

@@ -217,12 +217,15 @@ class Memory:
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes for a helper's argument. Raises Fault, Unsupported."""
-        region, offset = self.find(address, size, "helper reads")
+        region, offset = self.regions.get(address >> 32), address & _OFFSET
+        end = offset + size
+        if region is None or offset < region.low or end > region.high:
+            raise Fault(self.describe(address, size, "helper reads"))
         if region.load is not None:
             raise Fault(self.describe(address, size, "helper reads", "not plain memory"))
-        if region.shadow is not None and 0 in region.shadow[offset : offset + size]:
+        if region.shadow is not None and 0 in region.shadow[offset:end]:
             raise Unsupported(self.describe(address, size, "helper reads", "never written"))
-        return bytes(region.data[offset : offset + size])
+        return bytes(region.data[offset:end])
 
     def write(self, address: int, data: bytes) -> None:
         """Store bytes for a helper."""

@@ -17,22 +17,20 @@ if TYPE_CHECKING:
 
 def _lookup(machine: "Machine", address: int, key: int) -> int:
     used = machine.map_at(address)
-    found: int = used.lookup(machine.memory.read(key, used.place.definition.key_size))
+    found: int = used.lookup(machine.memory.read(key, used.place.key_size))
     return found
 
 
 def _update(machine: "Machine", address: int, key: int, data: int, flags: int) -> int:
     used, read = machine.map_at(address), machine.memory.read
-    definition = used.place.definition
-    result: int = used.update(
-        read(key, definition.key_size), read(data, definition.value_size), flags
-    )
+    place = used.place
+    result: int = used.update(read(key, place.key_size), read(data, place.value_size), flags)
     return result
 
 
 def _delete(machine: "Machine", address: int, key: int) -> int:
     used = machine.map_at(address)
-    result: int = used.delete(machine.memory.read(key, used.place.definition.key_size))
+    result: int = used.delete(machine.memory.read(key, used.place.key_size))
     return result
 
 
@@ -43,12 +41,12 @@ def _lookup_percpu(machine: "Machine", address: int, key: int, cpu: int) -> int:
         raise Fault(f"map {used.place.name} has no values for each CPU")
     if cpu & M32 >= machine.world.cpus:
         return 0
-    return used.lookup_on(machine.memory.read(key, used.place.definition.key_size), cpu & M32)
+    return used.lookup_on(machine.memory.read(key, used.place.key_size), cpu & M32)
 
 
 def _push(machine: "Machine", address: int, data: int, flags: int) -> int:
     used = machine.map_at(address)
-    result: int = used.push(machine.memory.read(data, used.place.definition.value_size), flags)
+    result: int = used.push(machine.memory.read(data, used.place.value_size), flags)
     return result
 
 

@@ -25,6 +25,13 @@ class Place:
     # why what is in the map may differ from what a kernel has: several answers are right
     doubts: dict[str, None] = field(default_factory=dict)
 
+    # of the definition: read at every call of a helper
+    key_size: int = field(init=False)
+    value_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key_size, self.value_size = self.definition.key_size, self.definition.value_size
+
     @property
     def name(self) -> str:
         """Name in the object."""
