@@ -84,8 +84,8 @@ class Writer:
     ) -> None:
         """`constants`: addresses by instruction; `callees`: by calling instruction.
 
-        A `bare` function is called without a frame: it has no stack but variables. `prefix`: of
-        the names of variables that are its own.
+        A `bare` function is called without a frame: it has no stack but variables, and 0 in R10,
+        which nobody sees. `prefix`: of the names of variables that are its own.
         """
         self._facts = facts
         self._program = facts.program
@@ -397,7 +397,7 @@ class Writer:
                 return
             needs = callee.facts.needs
             names = [place.registers.clean(r) if needs >> r & 1 else "None" for r in range(1, 6)]
-            call = f"f{callee.facts.function.start}({', '.join(names)}, None, None)"
+            call = f"f{callee.facts.function.start}({', '.join(names)}, 0, None)"
         else:
             call = f"call({pc}, [{self._arguments(place, state)}])"
         self._line(place.level, "m.budget = n; n = None")
@@ -410,7 +410,7 @@ class Writer:
         prefix = f"i{facts.function.start}_"
         writer = Writer(facts, self._constants, {}, bare=True, prefix=prefix)
         writer.text = self.text
-        names = [*place.registers.names[:6], *(f"{prefix}r{r}" for r in range(6, 10)), "r10"]
+        names = [*place.registers.names[:6], *(f"{prefix}r{r}" for r in range(6, 10)), "0"]
         dirty = {r: d for r, d in place.registers.dirty.items() if r < 6}
         registers = source_alu.Registers(place.registers.emit, names, dirty)
         writer.body(place.level, registers)
