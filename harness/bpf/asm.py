@@ -208,7 +208,7 @@ def _finish(source: _Source) -> Program:
     }
     functions = tuple(
         LinkedFunction(
-            names.get(pc, "main" if pc == 0 else f"sub_{pc}"), pc, end,
+            names.get(pc) or _free_name(source, pc), pc, end,
             source.functions.get(pc, ("", "global" if pc == 0 else "static"))[1],
         )
         for pc, end in zip(starts, ends, strict=True)
@@ -226,6 +226,14 @@ def _finish(source: _Source) -> Program:
         name=functions[0].name, section=source.section, insns=tuple(insns), functions=functions,
         refs=refs, lines=_lines(source), exception_callback=callback,
     )  # fmt: skip
+
+
+# A name for a function that has no label.
+def _free_name(source: _Source, pc: int) -> str:
+    name = "main" if pc == 0 else f"sub_{pc}"
+    while name in source.labels:
+        name += "_"
+    return name
 
 
 def _resolved(source: _Source, pc: int, draft: Draft, refs: dict[int, Ref]) -> Insn:

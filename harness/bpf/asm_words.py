@@ -21,8 +21,11 @@ _WORD = re.compile(
   | (?P<sign>s?(?:<<|>>)=|s[<>]=?|s[/%]=|[-+*/%&|^=!<>]=|[-+*&=<>()\[\],:\#])
   | (?P<name>[A-Za-z_.$][\w.$]*)
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
+# more digits than any field holds; Python refuses to convert thousands of them
+_MOST_DIGITS = 40
+_TOO_BIG = 1 << 99
 # what llvm-objdump puts behind a jump: <function+0x10>
 _PLACE = re.compile(r"\s<[\w.$+]+>\s*$")
 _COMMENT = re.compile(r";|//|^\s*#")
@@ -87,6 +90,10 @@ def _word(found: re.Match[str], column: int) -> Word:
         return Word(kind, text, column, int(text[1:]))
     if kind == NUMBER:
         digits = text.lstrip("+- \t")
-        value = int(digits, 16 if "x" in digits.lower() else 10)
+        value = (
+            int(digits, 16 if "x" in digits.lower() else 10)
+            if len(digits) <= _MOST_DIGITS
+            else _TOO_BIG
+        )
         return Word(kind, text, column, -value if text.count("-") == 1 else value)
     return Word(NAME if kind == NAME else text, text, column)

@@ -15,6 +15,8 @@ _INT, _FUNC, _FUNC_PROTO, _DATASEC, _DECL_TAG = 1, 12, 13, 15, 17
 _STATIC, _GLOBAL, _EXTERN = 0, 1, 2
 _LINKAGE = {"static": _STATIC, "global": _GLOBAL}
 _SIGNED = 1 << 24
+# 22 bits hold the number of a line
+_LAST_LINE = (1 << 22) - 1
 _VOID, _INT_ID, _U64_ID, _PLAIN, _ONE_ARGUMENT, _THROW, _NOTHING = range(7)
 # kernel function -> its prototype, among the types above
 _KFUNCS = {
@@ -111,7 +113,7 @@ def _ext(
             if line is not None:
                 at = offset + (pc - function.start) * 8
                 file, text = strings.at(line.file), strings.at(line.text)
-                packed = struct.pack("<IIII", at, file, text, line.number << 10)
+                packed = struct.pack("<IIII", at, file, text, min(line.number, _LAST_LINE) << 10)
                 lines.setdefault(section, []).append((at, packed))
     parts = [_part(8, functions, strings), _part(16, lines, strings)]
     header = struct.pack("<HBBIIIII", _MAGIC, 1, 0, _HEADER_BYTES, 0, len(parts[0]),

@@ -188,6 +188,8 @@ def test_hexadecimal_move_depends_on_the_dialect():
         ("r1 = *(u65 *)(r2 +0)", 8, "expected 'u8', 's8', 'u16', 's16', 'u32', 's32' or 'u64'"),
         ("r1 = 5 @", 8, "no word starts with '@'"),
         ("r1 = *(u64 *)(r2 +40000)", 18, "+40000 does not fit into 16 bits"),
+        ("r1 += " + "9" * 5000, 7, "999"),
+        ("r1 = \u0663", 6, "no word starts with"),
         ("r11 = 5", 1, "r11 cannot stand here"),
         ("r1 = addr_space_cast(r2, 2, 0)", 26, "2 is not possible in this instruction"),
         ("r0 = atomic_cmpxchg((u32 *)(r1 +0), r1, r2)", 37, "expected r0, not 'r1'"),
@@ -223,6 +225,11 @@ def test_a_label_that_is_too_far_away():
 def test_nothing_is_no_program(text):
     with pytest.raises(UsageError, match="there are no instructions"):
         assemble(text)
+
+
+def test_names_that_nobody_gave_are_free():
+    program = assemble("call main\ncall pc+1\nmain: exit\nexit")
+    assert [f.name for f in program.functions] == ["main_", "main", "sub_3"]
 
 
 def test_function_without_code():
