@@ -269,6 +269,7 @@ def _text(observation: Observation, trace: str) -> str:
     if observation.retvals:
         lines.append("retval:  " + ", ".join(value(v) for v in observation.retvals))
     lines.extend(f"leaked:  {leak}" for leak in observation.leaks)
+    lines.extend(f"doubt:   {doubt}" for doubt in observation.doubts)
     if observation.wire:
         lines.append("wire:    " + ", ".join(observation.wire))
     if observation.data_out is not None:

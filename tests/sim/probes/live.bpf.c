@@ -68,4 +68,23 @@ int x_push(struct xdp_md *ctx)
 	__builtin_memcpy(d, d + 14, 14);
 	return XDP_TX;
 }
+#define L(name, ...)                                 \
+	__u64 l_##name;                              \
+	SEC("tc") __success                          \
+	__input(d, "eth ipv4 udp payload=122")       \
+	__input(v, "eth vlan=5 ipv4 udp payload=122") \
+	int l##name(struct __sk_buff *ctx)           \
+	{                                            \
+		long r;                              \
+		__VA_ARGS__                          \
+		l_##name = r * 1000000 + ctx->len * 1000 + ctx->vlan_tci; \
+		return TC_ACT_OK;                    \
+	}
+L(push, r = bpf_skb_vlan_push(ctx, 0x0081, 9);)
+L(pop, r = bpf_skb_vlan_pop(ctx);)
+L(grow, r = bpf_skb_change_tail(ctx, 200, 0);)
+L(cut, r = bpf_skb_change_tail(ctx, 130, 0);)
+L(store, __u32 w = 0x01020304; r = bpf_skb_store_bytes(ctx, 40, &w, 4, 1);)
+L(room, r = bpf_skb_adjust_room(ctx, 8, BPF_ADJ_ROOM_MAC, 0);)
+L(l4, r = bpf_l4_csum_replace(ctx, 40, 1, 2, 2);)
 char _license[] SEC("license") = "GPL";
