@@ -13,7 +13,7 @@ import sys
 gc.disable()
 
 from harness.conformance import machine  # noqa: E402  # after the switch: imports trigger most of it
-from harness.errors import BpfthrowError, UsageError  # noqa: E402
+from harness.errors import BpfthrowError, ObjectError, UsageError  # noqa: E402
 
 # typing costs more than the rest of this module
 TYPE_CHECKING = False
@@ -93,7 +93,11 @@ def _run(memory: bytes, options: dict[str, str]) -> int:
     if text is None:
         text = _standard_input()
     data = _hexadecimal(text, "the program")
-    code = _code_of(data) if "--elf" in options else data
+    try:
+        code = _code_of(data) if "--elf" in options else data
+    except ObjectError as error:
+        print(error.message, file=sys.stderr)
+        return 1
     result = machine.run(
         code,
         memory,

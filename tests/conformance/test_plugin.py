@@ -178,8 +178,9 @@ def test_broken_elf(call, data, said):
     with pytest.raises(ObjectError, match=said):
         elf.main_of(data)
     code, out, error = call("--elf", stdin=data.hex().encode())
-    assert (code, out) == (2, "")
+    assert (code, out) == (1, "")
     assert said in error
+    assert error.count("\n") == 1
 
 
 @settings(max_examples=300, deadline=None)
