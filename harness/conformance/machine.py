@@ -66,6 +66,8 @@ class Machine:
 
     # the suite's callx
     calls_by_register = True
+    # no skb to load from: LD_ABS and LD_IND are a fault
+    program_type = ""
     # nothing replaces or watches the program
     companions = ()
 
