@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.model import Case, Input
 from harness.sim import context
+from harness.sim.alu import signed
 from harness.sim.batch import Batch, Outcomes, Records
 from harness.sim.context import Context
 from harness.sim.engines import Declined
@@ -84,14 +85,15 @@ class NativeRunner:
             while done < count:
                 done = self._some(done, done + 1 if frames else count, seen)
         except KeyboardInterrupt:
-            seen.interrupted = True
-            del seen.retvals[done:], seen.threw[done:], seen.cookies[done:]
+            seen.interrupted, done = True, self._bridge.cells[at.INDEX // 8]
         finally:
             self._bridge.before = None
             self._bridge.cells[at.CONTEXT // 8] = at.NO_CONTEXT
             self._forget_packet()
             self._machine.frames.clear()
             del lent
+        if seen.interrupted:
+            del seen.retvals[done:], seen.threw[done:], seen.cookies[done:]
         return seen
 
     def _lend(self, batch: Batch, seen: Outcomes) -> Any:
@@ -237,7 +239,7 @@ class NativeRunner:
     def _finish(self, index: int, seen: Outcomes) -> None:
         """End a run in which Python had a part, or which went wrong."""
         machine, bridge = self._machine, self._bridge
-        machine.budget = bridge.cells[at.BUDGET // 8]
+        machine.budget = signed(bridge.cells[at.BUDGET // 8])
         if not bridge.cells[at.OWNED // 8]:
             self._own()
         given, packet = self._given, self._batch.packet(index)
