@@ -6,6 +6,7 @@ hook puts into each field (net/bpf/test_run.c, net/core/dev.c). A field whose va
 the machine has no value here: reading it ends in Unsupported, never in a guess.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ TAILROOM_BYTES = 320
 # what is left of a page between head room and tail room
 MAX_XDP_BYTES = 4096 - XDP_HEADROOM_BYTES - TAILROOM_BYTES
 _VLAN_TAG_BYTES = 4
+_ADDRESSES_BYTES = 12
 _VLAN_TYPES = frozenset({0x8100, 0x88A8})
 _LOOPBACK = 1  # the interface that BPF_PROG_TEST_RUN lends
 
@@ -43,6 +45,7 @@ _XDP = {
     "rx_queue_index": (16, 4), "egress_ifindex": (20, 4),
 }  # fmt: skip
 _XDP_BYTES = 24
+_LAYOUTS = {"__sk_buff": _SKB, "xdp_md": _XDP}
 _POINTERS = frozenset({"data", "data_end", "data_meta"})
 # bpf_skb_is_valid_access() and its callers: what a program type may not even read
 _HIDDEN = {
@@ -80,6 +83,8 @@ class Context:
     retval: int = 0
     # BPF_PROG_TEST_RUN of an XDP program gives back the metadata in front of the frame too
     gives_metadata: bool = False
+    # a VLAN tag beside the frame goes into it on the way out (validate_xmit_vlan())
+    sends: bool = False
 
     def data_out(self) -> bytes | None:
         """The frame as it goes on. A VLAN tag that the receive path took out stays out of it."""
@@ -87,7 +92,12 @@ class Context:
         if packet is None:
             return None
         start = packet.meta if self.gives_metadata else packet.start
-        return packet.hidden + bytes(packet.region.data[start : packet.end])
+        frame = packet.hidden + bytes(packet.region.data[start : packet.end])
+        if not self.sends or not self.fields.get("vlan_present"):
+            return frame
+        kind, number = self.fields["vlan_proto"] or 0, self.fields["vlan_tci"] or 0
+        tag = kind.to_bytes(2, "little") + number.to_bytes(2, "big")
+        return frame[:_ADDRESSES_BYTES] + tag + frame[_ADDRESSES_BYTES:]
 
 
 Builder = Callable[[Memory, Input, str], Context]
@@ -111,7 +121,7 @@ def build(program_type: str, hook: str, given: Input, memory: Memory, profile: P
     if program_type not in _BUILDERS:
         raise Unsupported(f"running a program of type {program_type or 'unknown'} by itself")
     made = _BUILDERS[program_type](memory, given, hook)
-    made.live = HOOKS[hook].live
+    made.live, made.sends = HOOKS[hook].live, hook.endswith("-egress")
     if made.packet is not None and program_type == "cgroup_skb":
         made.packet.closed = not profile.cgroup_skb_sees_data
     return made
@@ -185,18 +195,35 @@ def _packet_type(frame: bytes) -> int:
     return 3 if any(frame[:6]) else 0
 
 
-def _skb_fields(frame: bytes, hook: str, vlan: tuple[int, int] | None) -> dict[str, int | None]:
+@functools.cache
+def _same_fields(hook: str) -> dict[str, int | None]:
+    """Fields of __sk_buff as far as they are the same for every frame; to be copied."""
     fields: dict[str, int | None] = dict.fromkeys(_SKB)
     zero = ("mark", "priority", "tc_index", "cb", "tc_classid", "vlan_present", "vlan_tci",
             "vlan_proto")  # fmt: skip
     fields |= dict.fromkeys(zero, 0)
-    fields["protocol"] = protocol_of(frame)
     if hook == "test_run":
         fields |= dict.fromkeys(("queue_mapping", "hash", "tstamp", "gso_segs", "gso_size"), 0)
         fields |= {"ifindex": _LOOPBACK, "ingress_ifindex": 0, "napi_id": 0}
-        fields["pkt_type"] = _packet_type(frame)
     if hook in ("tc-ingress", "tc-egress"):
         fields["tc_classid"] = None  # cls_bpf puts the filter's own class there
+    return fields
+
+
+@functools.cache
+def _field_at(name: str, offset: int, width: int) -> tuple[str, int] | None:
+    """Field of a context that has these bytes, and where they are in it."""
+    for known, (start, size) in _LAYOUTS[name].items():
+        if start <= offset and offset + width <= start + size:
+            return known, offset - start
+    return None
+
+
+def _skb_fields(frame: bytes, hook: str, vlan: tuple[int, int] | None) -> dict[str, int | None]:
+    fields = _same_fields(hook).copy()
+    fields["protocol"] = protocol_of(frame)
+    if hook == "test_run":
+        fields["pkt_type"] = _packet_type(frame)
     if vlan is not None:
         proto = int.from_bytes(vlan[0].to_bytes(2, "big"), "little")
         fields |= {"vlan_present": 1, "vlan_tci": vlan[1], "vlan_proto": proto}
@@ -214,13 +241,12 @@ def _with_fields(
 ) -> Context:
     region = memory.region(f"ctx ({name})", bytearray(size))
     context = Context(region.address, packet, fields)
-    spans = [(start, start + width, known) for known, (start, width) in layout.items()]
 
     def find(offset: int, width: int) -> tuple[str, int]:
-        for start, end, known in spans:
-            if start <= offset and offset + width <= end:
-                return known, offset - start
-        raise Fault(f"invalid {name} access: offset {offset}, {width} bytes")
+        found = _field_at(name, offset, width)
+        if found is None:
+            raise Fault(f"invalid {name} access: offset {offset}, {width} bytes")
+        return found
 
     def load(offset: int, width: int) -> int:
         known, within = find(offset, width)
