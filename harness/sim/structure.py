@@ -37,7 +37,7 @@ def check_for(machine: "Machine", program: Program) -> None:
 
 
 def check_structure(program: Program, kernel: tuple[int, ...] = reserved.NEWEST) -> None:
-    """check_and_resolve_insns() and check_subprogs() of the verifier.
+    """check_and_resolve_insns(), check_subprogs() and what check_cfg() says of wide instructions.
 
     Raises Fault for an instruction that `kernel` does not take and for code that leaves its
     function.
@@ -45,12 +45,18 @@ def check_structure(program: Program, kernel: tuple[int, ...] = reserved.NEWEST)
     for problem in reserved.problems(program.insns, kernel):
         raise Fault(f"{problem.words}{_blamed(problem)}; instruction {problem.pc}")
     _check_callback(program)
+    # an opcode of 0 is nothing else after the check above
+    seconds = {pc for pc, insn in enumerate(program.insns) if not insn.code}
     for function in program.functions:
         for pc in range(function.start, function.end):
             insn = program.insns[pc]
             target = jump_target(pc, insn)
-            if target is not None and not function.start <= target < function.end:
+            if target is None:
+                continue
+            if not function.start <= target < function.end:
                 raise Fault(f"jump out of range from insn {pc} to {target}")
+            if target in seconds:
+                raise Fault(f"jump into the middle of ldimm64 insn {target - 1}")
         if program.insns[function.end - 1].code not in _ENDS:
             raise Fault(f"last insn is not an exit or jmp; function {function.name}")
 

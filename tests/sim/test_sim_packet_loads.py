@@ -161,6 +161,12 @@ def test_what_is_not_modelled_is_named_when_it_is_reached(asm, slot, words):
     assert words in seen.message
 
 
+def test_jump_into_a_wide_instruction(asm):
+    seen = asm("r0 = 0\n if r1 == 0 goto +1\n r2 = 5 ll\n exit")
+    assert seen.verdict == "rejected"
+    assert "jump into the middle of ldimm64 insn 2" in seen.message
+
+
 def test_may_goto_goes_on(asm):
     code = f"r0 = 0\n r0 += 1\n {raw(0xE5, 0, 1, 0)}\n if r0 != 5 goto -3\n exit"
     assert asm(code).retval == 5
