@@ -127,6 +127,13 @@ def build(program_type: str, hook: str, given: Input, memory: Memory, profile: P
     return made
 
 
+def forget(given: Context, memory: Memory) -> None:
+    """End a run's context and packet: pointers to them fault from now on."""
+    memory.release(memory.regions[given.address >> 32])
+    if given.packet is not None:
+        memory.release(given.packet.region)
+
+
 def _packet_of(given: Input) -> bytes:
     if given.packet is None:
         raise Unsupported("a packet program without a packet")

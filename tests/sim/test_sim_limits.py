@@ -96,3 +96,9 @@ def test_memory_has_an_end(run, name):
     seen = run(tc(f"{body} return 0;", before), trace=False)
     assert seen.verdict == "unsupported"
     assert "more than 192 MiB of memory" in seen.message
+
+
+def test_many_runs_take_the_memory_of_one(run, monkeypatch):
+    monkeypatch.setattr("harness.sim.memory.MAX_BYTES", 64 << 10)
+    seen = run(tc("return ctx->len;"), repeat=500, trace=False)
+    assert seen.retvals == (64,) * 500
