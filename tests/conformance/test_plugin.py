@@ -145,8 +145,9 @@ def elf_object(code, *, name="main", section=".text", size=None, kind=2, relocat
     body, headers = b"", bytes(64)
     for word, section_type, data, link, info in parts:
         headers += struct.pack(
-            "<IIQQQQIIQQ", at(word), section_type, 0, 0, 64 + len(body), len(data), link, info, 8, 0
-        )
+            "<IIQQQQIIQQ", at(word), section_type, 6 if word == section else 0, 0,
+            64 + len(body), len(data), link, info, 8, 0,
+        )  # fmt: skip
         body += data
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
     header = struct.pack(
@@ -166,13 +167,13 @@ def test_elf(call):
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"", "not an ELF"), (b"\x7fELF", "truncated"), (b"hello", "not an ELF"),
+    [(b"", "empty file"), (b"\x7fELF", "truncated"), (b"hello", "not an ELF"),
      (elf_object(b"\0" * 8)[:-1], "truncated"),
      (elf_object(b"\0" * 8, name="other"), "no function 'main'"),
      (elf_object(b"\0" * 8, kind=1), "no function 'main'"),
      (elf_object(b"\0" * 8, size=16), "outside its section"),
      (elf_object(b"\0" * 8, relocation=bytes(16)), "relocations"),
-     (elf_object(b"\0" * 8).replace(b"\xf7\0", b"\x3e\0", 1), "BPF object")],
+     (elf_object(b"\0" * 8).replace(b"\xf7\0", b"\x3e\0", 1), "not for BPF")],
 )  # fmt: skip
 def test_broken_elf(call, data, said):
     with pytest.raises(ObjectError, match=said):
