@@ -61,11 +61,16 @@ def run(
     )  # fmt: skip
     tally = Tally(timeline=Timeline() if wanted.plot else None)
     progress = ProgressLine(sys.stderr)
+
+    def after_batch(packets: int, share: float | None) -> None:
+        machine.recorder.forget()
+        progress(packets, share)
+
     with Capture(wanted.pcap) as capture, _output(wanted.out_pcap) as writer:
         if runner.records is not None:
             capture.records = runner.records
         made = replay(capture, runner, tally, program_type=machine.program_type, writer=writer,
-                      progress=progress)  # fmt: skip
+                      progress=after_batch)  # fmt: skip
     progress.done()
     return _finish(machine, setting, made, wanted)
 

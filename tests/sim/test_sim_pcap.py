@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from harness.cli import main
 from harness.frames import parse_input
-from harness.sim import pcap, tally, verdicts
+from harness.sim import pcap, tally, verdicts, world
 from harness.sim.batch import Batch, Outcomes
 from harness.sim.pcap import Capture, CaptureError, Writer
 from harness.sim.plot import plot
@@ -53,6 +53,7 @@ SEC("xdp") int wild(struct xdp_md *ctx)
     __u32 len = ctx->data_end - ctx->data;
     return len > 50 ? *(volatile int *)16 : 2;
 }
+SEC("xdp") int away(struct xdp_md *ctx) { return bpf_redirect(3, 0); }
 SEC("syscall") int calm(int *ctx) { return 4; }
 """
 FRAMES = [
@@ -538,3 +539,11 @@ def test_a_named_engine_that_declines_says_why(replayed, monkeypatch):
     assert "engine native does not run entry: llvmlite is not installed" in err
     seen = json.loads(replayed("entry", "--json")[1])
     assert (seen["engine"], seen["packets"]) == ("source", 4)
+
+
+def test_recorded_calls_do_not_pile_up(replayed, monkeypatch):
+    monkeypatch.setattr(world, "_MAX_RECORDED_BYTES", 20_000)
+    monkeypatch.setattr(pcap, "_PIECE_BYTES", 1000)
+    data = captures.pcap(captures.traffic(2000))
+    seen = json.loads(replayed("away", "--json", "--engine", "source", data=data)[1])
+    assert seen["verdicts"] == {"XDP_REDIRECT": 2000}
