@@ -60,26 +60,32 @@ def _irq_restore(machine: "Machine", flags: int) -> None:
     machine.resources.release_here(resources.IRQ, "expected an initialized irq flag as arg#0")
 
 
-def _res_lock(machine: "Machine", lock: int, *flags: int) -> int:
-    """One CPU: nobody else ever has it, so only taking it twice can go wrong."""
-    if machine.resources.find(resources.RES_SPIN_LOCK, lock) is not None:
-        return _EDEADLK
-    _lock_free(machine, resources.SPIN_LOCK)
-    machine.memory.find(lock, 4, "lock")
-    for address in flags:
-        machine.memory.write(address, bytes(8))
-    machine.resources.acquire(resources.RES_SPIN_LOCK, lock)
-    return 0
+def _res_lock(kind: resources.Kind) -> Callable[..., int]:
+    def lock(machine: "Machine", address: int, *flags: int) -> int:
+        """One CPU: nobody else ever has it, so only taking it twice can go wrong."""
+        if any(machine.resources.find(other, address) for other in resources.RESILIENT):
+            return _EDEADLK
+        _lock_free(machine, resources.SPIN_LOCK)
+        machine.memory.find(address, 4, "lock")
+        for saved in flags:
+            machine.memory.write(saved, bytes(8))
+        machine.resources.acquire(kind, address)
+        return 0
+
+    return lock
 
 
-def _res_unlock(machine: "Machine", lock: int, *_flags: int) -> None:
-    newest = machine.resources.newest_here(resources.RES_SPIN_LOCK)
-    if newest is not None and newest.address != lock:
-        raise Fault(
-            "bpf_res_spin_unlock cannot be out of order: "
-            f"{machine.resources.describe(newest)} is newer"
-        )
-    machine.resources.release(resources.RES_SPIN_LOCK, lock)
+def _res_unlock(kind: resources.Kind) -> Callable[..., None]:
+    def unlock(machine: "Machine", address: int, *_flags: int) -> None:
+        newest = machine.resources.newest(*resources.RESILIENT)
+        if newest is not None and newest.address != address:
+            raise Fault(
+                f"{kind.release} cannot be out of order: "
+                f"{machine.resources.describe(newest)} is newer"
+            )
+        machine.resources.release(kind, address)
+
+    return unlock
 
 
 def _lock_free(machine: "Machine", kind: resources.Kind) -> None:
@@ -97,10 +103,10 @@ _KFUNCS: dict[str, tuple[int, Callable[..., int | None]]] = {
     "bpf_preempt_enable": (0, _preempt_enable),
     "bpf_local_irq_save": (1, _irq_save),
     "bpf_local_irq_restore": (1, _irq_restore),
-    "bpf_res_spin_lock": (1, _res_lock),
-    "bpf_res_spin_unlock": (1, _res_unlock),
-    "bpf_res_spin_lock_irqsave": (2, _res_lock),
-    "bpf_res_spin_unlock_irqrestore": (2, _res_unlock),
+    "bpf_res_spin_lock": (1, _res_lock(resources.RES_SPIN_LOCK)),
+    "bpf_res_spin_unlock": (1, _res_unlock(resources.RES_SPIN_LOCK)),
+    "bpf_res_spin_lock_irqsave": (2, _res_lock(resources.RES_SPIN_LOCK_IRQ)),
+    "bpf_res_spin_unlock_irqrestore": (2, _res_unlock(resources.RES_SPIN_LOCK_IRQ)),
     **iterators.KFUNCS,
     **graph.KFUNCS,
     **dynptrs.KFUNCS,

@@ -57,11 +57,13 @@ RINGBUF_DYNPTR = Kind("ring buffer dynptr", "bpf_ringbuf_discard_dynptr", Place.
 ITERATOR = Kind("iterator", "bpf_iter_{}_destroy", Place.SLOT)
 SPIN_LOCK = Kind("spin lock", "bpf_spin_unlock", Place.SECTION)
 RES_SPIN_LOCK = Kind("resilient spin lock", "bpf_res_spin_unlock", Place.SECTION)
+RES_SPIN_LOCK_IRQ = Kind("resilient spin lock", "bpf_res_spin_unlock_irqrestore", Place.SECTION)
 RCU = Kind("RCU read section", "bpf_rcu_read_unlock", Place.SECTION)
 PREEMPT = Kind("preemption-off section", "bpf_preempt_enable", Place.SECTION)
 IRQ = Kind("interrupts-off section", "bpf_local_irq_restore", Place.SECTION)
 
-LOCKS = frozenset({SPIN_LOCK, RES_SPIN_LOCK})
+RESILIENT = frozenset({RES_SPIN_LOCK, RES_SPIN_LOCK_IRQ})
+LOCKS = RESILIENT | {SPIN_LOCK}
 _QUIET = frozenset({RCU, PREEMPT, IRQ})
 
 
@@ -255,6 +257,7 @@ class Resources:
 _WORDS = {
     SPIN_LOCK: "function calls are not allowed while holding a lock",
     RES_SPIN_LOCK: "function calls are not allowed while holding a lock",
+    RES_SPIN_LOCK_IRQ: "function calls are not allowed while holding a lock",
     RCU: "bpf_rcu_read_unlock is missing",
     PREEMPT: "bpf_preempt_enable is missing",
     IRQ: "bpf_local_irq_restore is missing",

@@ -182,6 +182,8 @@ def test_short_names_are_those_of_7_3(holding, profile, verdict):
 RES = """struct bpf_res_spin_lock { __u32 words[1]; } __attribute__((aligned(4)));
 extern int bpf_res_spin_lock(struct bpf_res_spin_lock *) __ksym;
 extern void bpf_res_spin_unlock(struct bpf_res_spin_lock *) __ksym;
+extern int bpf_res_spin_lock_irqsave(struct bpf_res_spin_lock *, unsigned long *) __ksym;
+extern void bpf_res_spin_unlock_irqrestore(struct bpf_res_spin_lock *, unsigned long *) __ksym;
 struct bpf_res_spin_lock a SEC(".data.A"), b SEC(".data.B");
 """
 
@@ -195,3 +197,14 @@ def test_resilient_locks(holding):
     assert holding(good, RES, profile="6.18").retval == 7
     assert "out of order" in holding(bad, RES, profile="6.18").message
     assert "unsupported: kfunc bpf_res_spin_lock" in holding(good, RES, profile="6.12").message
+
+
+def test_resilient_lock_that_saves_interrupts_needs_its_own_unlock(holding):
+    take = "unsigned long s; if (bpf_res_spin_lock_irqsave(&a, &s)) return 1; "
+    give = "bpf_res_spin_unlock_irqrestore(&a, &s); "
+    assert holding(take + give + "return 7;", RES, profile="6.18").retval == 7
+    wrong = holding(take + "bpf_res_spin_unlock(&a); return 7;", RES, profile="6.18")
+    assert "bpf_res_spin_unlock: no such resilient spin lock is held" in wrong.message
+    thrown = holding(f"{take} bpf_throw(9); {give} return 7;", RES, profile="cleanup")
+    assert thrown.retval == 9
+    assert "~ bpf_res_spin_unlock_irqrestore releases resilient spin lock" in thrown.trace
