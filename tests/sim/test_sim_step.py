@@ -9,6 +9,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -42,6 +43,13 @@ __exception_cb(catches) SEC("tc") int entry(struct __sk_buff *ctx)
     return outer(ctx->len) + first;
 }
 SEC("syscall") int calm(int *ctx) { return 4; }
+SEC("tc") int wild(struct __sk_buff *ctx) { return *(volatile int *)16 + ctx->len; }
+SEC("tc") int endless(struct __sk_buff *ctx)
+{
+    for (int i = 0; i < 100000000; i++)
+        *(volatile int *)&hits = i;
+    return 1;
+}
 """
 
 
@@ -209,6 +217,21 @@ def test_runs_to_the_end_without_a_packet(session):
     assert "retval:  4" in out
 
 
+def test_a_fault_ends_the_session(session):
+    code, out = session(["c"], program="wild")
+    assert code == 1
+    assert "! simulator fault: load of 4 bytes at 0x10" in out
+    assert "verdict: rejected" in out
+
+
+def test_several_runs_are_one_session(session):
+    code, out = session(["b *0", "c", "globals", "c"], "--repeat", "2")
+    assert code == 0
+    assert "run 2 of 2:" in answers(out)["c"] or "run 2 of 2:" in out
+    assert ".bss hits = 2  " in answers(out)["globals"]
+    assert "retval:  69 (0x45), 69 (0x45)" in out
+
+
 # makes the terminal on standard input the one that sends Ctrl-C, then runs its arguments
 CONTROLLING = """
 import fcntl, os, sys, termios
@@ -222,9 +245,9 @@ def terminal(compiled):
     """The command on a terminal of its own: process and the terminal's other side."""
     made = []
 
-    def go():
+    def go(program="entry"):
         ours, theirs = pty.openpty()
-        argv = [sys.executable, "-m", "harness.cli", "sim", str(compiled(TEXT)), "--prog", "entry"]
+        argv = [sys.executable, "-m", "harness.cli", "sim", str(compiled(TEXT)), "--prog", program]
         process = subprocess.Popen(
             [sys.executable, "-c", CONTROLLING, *argv, "--step"],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
@@ -265,3 +288,17 @@ def test_ctrl_c_at_the_prompt_leaves(terminal):
     read_until(ours, step.PROMPT.encode())
     os.write(ours, b"\x03")
     assert process.wait(20) == 130
+
+
+def test_ctrl_c_stops_a_program_that_runs(terminal):
+    process, ours = terminal("endless")
+    prompt = step.PROMPT.encode()
+    read_until(ours, prompt)
+    os.write(ours, b"watch r11\nbreak wild\ncontinue\n")
+    read_until(ours, b"no variable 'r11'", b"continue")
+    time.sleep(1)
+    os.write(ours, b"\x03")
+    read_until(ours, b"interrupted", prompt)
+    os.write(ours, b"globals\nquit\n")
+    read_until(ours, b".bss hits = ")
+    assert process.wait(20) == 0
