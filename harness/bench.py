@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from harness import accel, config, kernels, suite, tools
+from harness import accel, bench_sim, config, kernels, suite, tools
 from harness.conformance import timing
 from harness.errors import Exit, UsageError, WorldError
 from harness.model import Case
@@ -35,6 +35,7 @@ _EPILOG = """\
 examples:
   make bench                                   all of it on 6.12
   bpfthrow bench --only case --kernel 7.3 --json bench.json
+  bpfthrow bench --only engines                the simulator: no kernel, half a minute
 
 Run it on an idle machine and read the ratios; the seconds are this machine's.
 """
@@ -44,21 +45,27 @@ def add_parser(subparsers: "Subparsers") -> None:
     """Add the verb to the command line's tree."""
     parser = subparsers.add_parser(
         "bench",
-        help="measure boot, cases and the whole suite",
+        help="measure boot, cases, the whole suite, the simulator's engines",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", choices=list(_PARTS), action="append", help="just this part")
+    parser.add_argument("--only", choices=[*_PARTS, *_WITHOUT_KERNEL],
+                        action="append", help="just this part")  # fmt: skip
     config.add_arguments(parser, ["kernel", "accelerator", "json"])
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
     settings = config.resolve(arguments)
-    kernel = kernels.resolve(settings.kernel[0] if settings.kernel else "default")
-    parts = arguments.only or list(_PARTS)
-    measured = {part: _PARTS[part](kernel, settings) for part in parts}
-    document = {"schema": 1, "kernel": kernel.release, "cpus": os.cpu_count(), **measured}
+    parts = arguments.only or [*_PARTS, *_WITHOUT_KERNEL]
+    document: dict[str, Any] = {"schema": 1, "kernel": "none", "cpus": os.cpu_count()}
+    for part in parts:
+        if part in _WITHOUT_KERNEL:
+            document[part] = _WITHOUT_KERNEL[part]()
+            continue
+        kernel = kernels.resolve(settings.kernel[0] if settings.kernel else "default")
+        document["kernel"] = kernel.release
+        document[part] = _PARTS[part](kernel, settings)
     _print(document, parts)
     target = settings.json or CHECKOUT / "build" / "bench.json"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -208,12 +215,29 @@ _PARTS: dict[str, Callable[[kernels.Kernel, config.Settings], dict[str, Any]]] =
 }
 
 
+_WITHOUT_KERNEL: dict[str, Callable[[], dict[str, Any]]] = {"engines": bench_sim.measure}
+
+
 def _print(document: dict[str, Any], parts: list[str]) -> None:
     print(f"kernel {document['kernel']}, {document['cpus']} cores")
     for part in parts:
         print(f"\n{part}")
         for name, value in document[part].items():
-            print(f"  {name:26} {_text(value)}")
+            _print_row(name, value, "  ")
+
+
+def _print_row(name: str, value: object, indent: str) -> None:
+    """A value, or one line for each of several."""
+    if not isinstance(value, dict):
+        print(f"{indent}{name:{28 - len(indent)}} {_text(value)}")
+        return
+    if any(isinstance(item, dict) for item in value.values()):
+        print(f"{indent}{name}")
+        for key, item in value.items():
+            _print_row(key, item, indent + "  ")
+        return
+    row = "  ".join(f"{key} {_text(item)}" for key, item in value.items())
+    print(f"{indent}{name:{28 - len(indent)}} {row}")
 
 
 def _text(value: object) -> str:

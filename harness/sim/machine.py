@@ -136,6 +136,10 @@ class Machine:
         self.trace.depth = 0
         return program
 
+    def insert(self, program: Program) -> None:
+        """Let a program that no object has be run by its name."""
+        self._programs[program.name] = program
+
     def program(self, name: str) -> Program:
         """Linked program of this name."""
         if name not in self._programs:

@@ -397,7 +397,7 @@ def machine(program: Program, profile: str = "7.3", budget: int = BUDGET) -> Mac
     obj = Object("generated", (), (), MAPS, sections, (), "GPL", parse(_NO_TYPES), Ext())
     made = Machine(obj, PROFILES[profile], Trace(), budget)
     made.program_type = "syscall"
-    made._programs["main"] = program
+    made.insert(program)
     return made
 
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Which engine executes a program: by name, or by the work ahead.
 
-`auto` starts every program in the reference interpreter, which needs no preparation. It measures,
-and changes to a faster engine as soon as what that saves on the work ahead is more than what it
-costs to make: between runs, and also in the middle of a loop, where the source engine can go on
-from the start of a block. The costs below are from `bpfthrow bench --only engines`; they decide
-about speed only, never about results.
+`auto` starts every program in the reference interpreter, which needs no preparation. It counts
+instructions, and changes to a faster engine as soon as what that saves on the work ahead is more
+than what it costs to make: between runs, and also in the middle of a loop, where the source engine
+can go on from the start of a block. The costs below are from `bpfthrow bench --only engines`; they
+decide about speed only, never about results.
 """
 
+import functools
 import importlib
 import importlib.util
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,20 +31,23 @@ _NATIVE = "harness.sim.engines.native"
 class _Costs:
     """What an engine is expected to take."""
 
-    # to make a program ready
+    # to make a program ready, and for each of its instructions
     fixed_s: float
     instruction_s: float
-    # time of a run, as a part of what the reference interpreter takes
-    share: float
+    # for each run, and for each instruction that it executes
+    run_s: float
+    executed_s: float
 
 
+# real programs: their instructions touch packets and maps
 _COSTS = {
-    "reference": _Costs(0.0, 0.0, 1.0),
-    "source": _Costs(0.0005, 0.00007, 0.4),
-    "native": _Costs(0.012, 0.0001, 0.15),
+    "reference": _Costs(0.0, 0.0, 0.0, 0.20e-6),
+    "source": _Costs(0.0005, 60e-6, 0.0, 0.06e-6),
+    # each call of a helper leaves native code and costs as much as a hundred instructions
+    "native": _Costs(0.010, 60e-6, 200e-6, 0.01e-6),
 }
 # instructions that the reference interpreter executes in the time that source needs for one
-_SLICE = 250
+_SLICE = 300
 
 
 def named(name: str, runs: int | None = 1) -> Engine:
@@ -64,6 +67,7 @@ def named(name: str, runs: int | None = 1) -> Engine:
     return reference.prepare if name == "reference" else source.prepare
 
 
+@functools.cache
 def has_native() -> bool:
     """Whether the native engine can be used here."""
     return importlib.util.find_spec("llvmlite") is not None
@@ -88,9 +92,9 @@ class AutoCode:
         self._code: Code = self._reference
         self._runs = runs
         self._slice = _SLICE * len(program.insns)
-        # of outermost calls of `run` on the present engine
+        # outermost calls of `run` on the present engine, and the instructions that they executed
         self._done = 0
-        self._spent_s = 0.0
+        self._executed = 0
         # what the budget was when the outermost call began; None: none is going on
         self._began: int | None = None
         self._rejected = set() if has_native() else {"native"}
@@ -102,18 +106,18 @@ class AutoCode:
 
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function. See harness.sim.engines.Code."""
-        trace = self._machine.trace
+        trace, machine = self._machine.trace, self._machine
         if trace.on or trace.every_instruction is not None:
             return self._reference.run(function, registers)
         if self._began is not None:
             return self._run(function, registers)
-        self._began, started = self._machine.budget, time.perf_counter()
+        self._began = machine.budget
         try:
             return self._run(function, registers)
         finally:
+            self._executed += self._began - machine.budget
             self._began = None
             self._done += 1
-            self._spent_s += time.perf_counter() - started
             self._choose()
 
     def _run(self, function: LinkedFunction, registers: Registers) -> int | None:
@@ -133,17 +137,19 @@ class AutoCode:
 
     def _choose(self) -> None:
         """Change to another engine if the runs ahead are worth it."""
-        done = self._done
-        left = done if self._runs is None else self._runs - done
+        left = self._done if self._runs is None else self._runs - self._done
+        if left <= 0:
+            return
+        executed = left * self._executed / self._done
         here = _COSTS[self._code.engine]
-        one_s = self._spent_s / done / here.share  # on the reference interpreter
-        best, least_s = "", left * one_s * here.share
+        best, least_s = "", left * here.run_s + executed * here.executed_s
         for name, costs in _COSTS.items():
-            if name in self._rejected or costs.share >= here.share:
+            if name in self._rejected or costs.executed_s >= here.executed_s:
                 continue
-            prepare_s = costs.fixed_s + costs.instruction_s * len(self._program.insns)
-            if prepare_s + left * one_s * costs.share < least_s:
-                best, least_s = name, prepare_s + left * one_s * costs.share
+            ready_s = costs.fixed_s + costs.instruction_s * len(self._program.insns)
+            all_s = ready_s + left * costs.run_s + executed * costs.executed_s
+            if all_s < least_s:
+                best, least_s = name, all_s
         if best:
             self._change(best)
 
@@ -158,4 +164,4 @@ class AutoCode:
         self._code = made
         if self._runs is not None:
             self._runs -= self._done
-        self._done, self._spent_s = 0, 0.0
+        self._done = self._executed = 0
