@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Companions: freplace, fentry and fexit programs, and which function each one sits on."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from harness.bpf.link import LinkedFunction, Program
 from harness.model import Companion
 from harness.sim.signals import Fault
+
+_NOBODY: tuple[Companion, ...] = ()
 
 
 @dataclass(slots=True)
@@ -37,9 +39,11 @@ class Attached:
                     break
             targets.append(program(companion.program))
 
-    def on(self, program: Program, function: LinkedFunction) -> list[Companion]:
+    def on(self, program: Program, function: LinkedFunction) -> Sequence[Companion]:
         """Companions on a function."""
-        return self.by_function.get((program.name, function.name), [])
+        if not self.by_function:
+            return _NOBODY
+        return self.by_function.get((program.name, function.name), _NOBODY)
 
 
 def _check(companion: Companion, target: Program, function: LinkedFunction, tracing: str) -> None:

@@ -266,7 +266,8 @@ class Machine:
             result: int | None = self.code(program).run(function, registers)
             if self.resources.live:
                 self.resources.check_return(len(self.frames) - 1)
-            self.trace.leave(result)
+            if self.trace.on:
+                self.trace.leave(result)
         except Throw:
             unwind.leave(self)
             self.trace.vanish(self.frames[-1])

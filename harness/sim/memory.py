@@ -17,6 +17,7 @@ STACK_BYTES = 512
 _BASE = TAG << 24
 # region numbers with this bit are stacks
 STACKS = 1 << 23
+_STACK_BASE = _BASE | STACKS
 _OFFSET = 0xFFFF_FFFF
 _MAX_RETIRED = 4096
 # regions that are gone and whose name is still known
@@ -105,7 +106,7 @@ class Memory:
         `number` makes the address: with what is left of the budget it is another one for each
         frame (of the last 8 million instructions), and costs nothing where nobody sees it.
         """
-        key = _BASE | STACKS | number % STACKS
+        key = _STACK_BASE | number % STACKS
         while key in self.regions:
             key = _BASE | STACKS | (key + 1) % STACKS
         if self._free_stacks:

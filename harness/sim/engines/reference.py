@@ -65,7 +65,14 @@ class ReferenceCode:
 
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function: R0, or None. See harness.sim.engines.Code."""
-        return self.run_from(function, function.start, registers)
+        if self._machine.trace.every_instruction is not None:
+            return self.run_from(function, function.start, registers)
+        try:
+            self._run(function, registers, function.start)
+        except EndFunction:
+            return 0
+        result: int | None = registers[0]
+        return result
 
     def run_from(self, function: LinkedFunction, pc: int, registers: Registers) -> int | None:
         """Execute a function from the block at `pc` on."""
