@@ -35,6 +35,9 @@ disassembler, assembler and the check of reserved fields read the same table
     bpfthrow asm prog.s -o prog.bin --check 6.12
     bpfthrow asm prog.s -o prog.bpf.o            # an object for libbpf and `bpfthrow sim`
 
+Tests hold the first against recordings of bpftool in guests (`python tests/record_xlated.py 6.12`
+makes one again) and the second against llvm-objdump-19 itself, for every object of `progs/`.
+
 The assembler reads all three, one instruction a line, with an index and `(opcode)` in front or
 without. Beyond them it has:
 
