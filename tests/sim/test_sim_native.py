@@ -196,7 +196,8 @@ SEC("xdp") int spins(struct xdp_md *ctx)
 }
 SEC("xdp") int target(struct xdp_md *ctx) { return seen + 40; }
 struct { __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 2); __type(key, __u32);
-         __array(values, int (void *)); } jumps SEC(".maps") = { .values = { [1] = (void *)&target } };
+         __array(values, int (void *)); } jumps SEC(".maps") = {
+    .values = { [1] = (void *)&target } };
 static __noinline int goes(struct xdp_md *ctx, int where)
 {
     bpf_tail_call(ctx, &jumps, where);

@@ -200,8 +200,9 @@ class NativeRunner:
         if what in (at.LOAD, at.STORE):
             region = memory.regions.get(address >> 32)
             offset = address & _U32
-            if region is not None and region.low <= offset <= region.high - 8:
-                return  # plain memory, which has nothing to do with the packet
+            plain = region is not None and region.load is None and region.store is None
+            if region is not None and plain and region.low <= offset <= region.high - 8:
+                return  # nothing of the packet is in it
         self._own()
 
     def _own(self) -> None:
