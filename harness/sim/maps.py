@@ -36,6 +36,10 @@ class Unknown:
         self.place = place
 
 
+# of an array in an observation
+_MAX_LISTED = 1 << 16
+_MAX_LISTED_BYTES = 16 << 20
+
 # any class of harness.sim.mapkinds
 Map = Any
 
@@ -118,13 +122,24 @@ def dump(
     """Content of all maps and writable sections of globals, as an Observation holds it.
 
     Left out, because they have no keys that both sides could name: maps of programs, maps and
-    targets, queues, stacks, bloom filters, ring buffers, storages and unknown types.
+    targets, queues, stacks, bloom filters, ring buffers, storages and unknown types. Arrays that
+    are too big to list are left out too.
     """
-    content = {used.place.name: used.content() for used in maps.values() if used.has_content}
+    content = {
+        used.place.name: used.content()
+        for used in maps.values()
+        if used.has_content and not (used.ordered and _is_big(used.place.definition))
+    }
     for name, region in sections.items():
         if region.writable:
             content[name] = decode(name, bytes(region.data))
     return content
+
+
+def _is_big(definition: MapDef) -> bool:
+    """Whether an array has more elements or bytes than anybody would read after a run."""
+    size = definition.max_entries * definition.value_size
+    return definition.max_entries > _MAX_LISTED or size > _MAX_LISTED_BYTES
 
 
 def doubts(maps: dict[str, Map]) -> list[str]:

@@ -228,6 +228,11 @@ class Memory:
             raise Unsupported(self.describe(address, size, "helper reads", "never written"))
         return bytes(region.data[offset:end])
 
+    def clear(self, address: int, size: int) -> None:
+        """Store zeros for a helper; makes none before it is known that they fit."""
+        self.find(address, size, "helper writes")
+        self.write(address, bytes(size))
+
     def write(self, address: int, data: bytes) -> None:
         """Store bytes for a helper."""
         region, offset = self.find(address, len(data), "helper writes")

@@ -281,3 +281,10 @@ def test_a_pointer_changes_hands(run):
     text = program(body.replace("{{0}}", "").replace("{{", "{").replace("}}", "}"), KPTR)
     text = text.replace("struct node ,", "*(struct node *)0,")
     assert run(text).retval == 70
+
+
+def test_an_array_too_big_to_list_is_left_out(run):
+    huge = """struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2000000000);
+    __type(key, __u32); __type(value, __u32); } m SEC(".maps");"""
+    seen = run(program("__u32 k = 7, *v = bpf_map_lookup_elem(&m, &k); return !v;", huge))
+    assert (seen.retval, seen.maps) == (0, {})

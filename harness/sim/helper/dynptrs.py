@@ -191,7 +191,7 @@ def _size(machine: "Machine", address: int) -> int:
     found = read(machine, address)
     if found.data:
         return found.size_bytes
-    return EINVAL & M64 if machine.profile.late_helpers else EINVAL & M32
+    return EINVAL if machine.profile.late_helpers else EINVAL & M32
 
 
 def _clone(machine: "Machine", address: int, target: int) -> int:
@@ -208,15 +208,29 @@ HELPERS: Table = {
     202: ("bpf_dynptr_write", 5, _write, ""),
     203: ("bpf_dynptr_data", 3, _data, ""),
 }
+
+
+def _unsigned(function: Callable[..., int]) -> Callable[..., int]:
+    """The same, with the result as a register holds it."""
+
+    def call(machine: "Machine", *args: int) -> int:
+        return function(machine, *args) & M64
+
+    return call
+
+
 # name -> (arguments, function): harness.sim.kfuncs takes them into its table
 KFUNCS: dict[str, tuple[int, Callable[..., int | None]]] = {
-    "bpf_dynptr_from_skb": (3, _from_packet(SKB)),
-    "bpf_dynptr_from_xdp": (3, _from_packet(XDP)),
-    "bpf_dynptr_slice": (4, _slice),
-    "bpf_dynptr_slice_rdwr": (4, _slice_rdwr),
-    "bpf_dynptr_adjust": (3, _adjust),
-    "bpf_dynptr_is_null": (1, _is_null),
-    "bpf_dynptr_is_rdonly": (1, _is_rdonly),
-    "bpf_dynptr_size": (1, _size),
-    "bpf_dynptr_clone": (2, _clone),
+    name: (count, _unsigned(function))
+    for name, count, function in (
+        ("bpf_dynptr_from_skb", 3, _from_packet(SKB)),
+        ("bpf_dynptr_from_xdp", 3, _from_packet(XDP)),
+        ("bpf_dynptr_slice", 4, _slice),
+        ("bpf_dynptr_slice_rdwr", 4, _slice_rdwr),
+        ("bpf_dynptr_adjust", 3, _adjust),
+        ("bpf_dynptr_is_null", 1, _is_null),
+        ("bpf_dynptr_is_rdonly", 1, _is_rdonly),
+        ("bpf_dynptr_size", 1, _size),
+        ("bpf_dynptr_clone", 2, _clone),
+    )
 }

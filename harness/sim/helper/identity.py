@@ -63,7 +63,8 @@ def _comm(machine: "Machine", target: int, size: int) -> int:
         raise Unsupported("who runs the program is not known: give the world a process")
     if not size:
         return EINVAL
-    machine.memory.write(target, process.comm[: size - 1].ljust(size, b"\0"))
+    machine.memory.clear(target, size)
+    machine.memory.write(target, process.comm[: size - 1])
     return 0
 
 

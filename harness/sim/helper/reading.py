@@ -22,7 +22,7 @@ _PAGE_BYTES = 4096
 def _kernel(machine: "Machine", target: int, size: int, source: int) -> int:
     """A user address is out of range; what else could be read is only known of our own memory."""
     if source < _USER_SPACE_BYTES:
-        machine.memory.write(target, bytes(size))
+        machine.memory.clear(target, size)
         return ERANGE
     try:
         data = machine.memory.read(source, size)
@@ -35,7 +35,7 @@ def _kernel(machine: "Machine", target: int, size: int, source: int) -> int:
 def _kernel_str(machine: "Machine", target: int, size: int, source: int) -> int:
     """Bytes with the NUL behind them."""
     if source < _USER_SPACE_BYTES:
-        machine.memory.write(target, bytes(size))
+        machine.memory.clear(target, size)
         return ERANGE
     if not size:
         return 0
@@ -51,7 +51,7 @@ def _kernel_str(machine: "Machine", target: int, size: int, source: int) -> int:
 def _user(machine: "Machine", target: int, size: int, source: int) -> int:
     if source >= _PAGE_BYTES:
         raise Unsupported("reading of a user address")
-    machine.memory.write(target, bytes(size))
+    machine.memory.clear(target, size)
     return EFAULT if size else 0
 
 

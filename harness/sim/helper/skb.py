@@ -38,7 +38,7 @@ _VLANS = frozenset({_8021Q, _8021AD})
 def _load(machine: "Machine", context: int, offset: int, target: int, size: int) -> int:
     data = read_packet(machine, context, offset, size)
     if isinstance(data, int):
-        machine.memory.write(target, bytes(size))
+        machine.memory.clear(target, size)
         return data
     machine.memory.write(target, data)
     return 0
@@ -50,12 +50,12 @@ def _load_relative(
     packet, offset, header = packet_of(machine, context), offset & M32, header & M32
     base = {_FROM_MAC: -len(packet.mac), _FROM_NETWORK: packet.network}.get(header)
     if offset > _MAX_OFFSET_RELATIVE or base is None:
-        machine.memory.write(target, bytes(size))
+        machine.memory.clear(target, size)
         return EFAULT
     whole = packet.mac + packet.frame()
     start = len(packet.mac) + base + offset
     if start + size > len(whole):
-        machine.memory.write(target, bytes(size))
+        machine.memory.clear(target, size)
         return EFAULT
     machine.memory.write(target, whole[start : start + size])
     return 0
