@@ -11,6 +11,7 @@ from harness.bpf.elf import read_object
 from harness.bpf.sections import attach_target, program_type
 from harness.model import Case, Companion, Input
 from harness.sim import run_case
+from harness.sim.engines import source
 
 FRAME = bytes(range(12)) + b"\x08\x00" + bytes(range(50))
 PRELUDE = '#include "exceptions.h"\n#include <linux/pkt_cls.h>\n'
@@ -122,11 +123,17 @@ def declarations():
 
 
 @pytest.fixture
-def holding(run):
-    """Run a tc program with the kernel functions above."""
+def holding(case_of, run):
+    """Run a tc program with the kernel functions above; the fast engine must say the same."""
 
-    def go(body, before="", **options):
+    def outcome(seen):
+        return seen.verdict, seen.retvals, seen.message, seen.data_out, seen.maps, seen.leaks
+
+    def go(body, before="", *, profile="6.12", trace=True, **options):
         text = f'{DECLARATIONS}{before}\nSEC("tc") int entry(struct __sk_buff *ctx) {{ {body} }}\n'
-        return run(text, **options)
+        seen = run(text, profile=profile, trace=trace, **options)
+        again = run_case(case_of(text, **options), profile, engine=source.prepare)
+        assert outcome(again) == outcome(seen)
+        return seen
 
     return go
