@@ -59,10 +59,13 @@ class Outcomes:
 class Runner(Protocol):
     """Runs a batch; state of the machine carries on from packet to packet."""
 
-    # name of the engine
-    engine: str
     # its own way of walking over a pcap (harness.sim.pcap.Capture.records), or None
     records: "Records | None"
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine, final once packets ran."""
+        ...
 
     def __call__(self, batch: Batch, *, frames: bool) -> Outcomes:
         """Run each packet. `frames`: give back what the program made of them.

@@ -15,6 +15,7 @@ from harness.bpf.environment import NOWHERE, Environment
 from harness.errors import Exit, ObjectError, UsageError
 from harness.model import Case
 from harness.sim import capturereport
+from harness.sim.batch import Runner
 from harness.sim.capturereport import ProgressLine, Setting
 from harness.sim.given import PACKET_TYPES
 from harness.sim.machine import Machine
@@ -54,25 +55,32 @@ def run(
         print(f"bpfthrow: {case.program}: {refused}", file=sys.stderr)
         return Exit.DIFFERENCE
     _check_outputs(wanted)
-    runner = choose(machine, case, wanted.engine)
+    with Capture(wanted.pcap) as capture, _output(wanted.out_pcap) as writer:
+        runner = choose(machine, case, wanted.engine, capture.size_bytes)
+        tally = Tally(timeline=Timeline() if wanted.plot else None)
+        made = _replay(machine, capture, runner, tally, writer)
     setting = Setting(
         wanted.pcap, case.object, case.program, machine.program_type, case.hook, profile,
         runner.engine, compile_s=getattr(runner, "compile_s", 0.0), out_pcap=wanted.out_pcap or "",
     )  # fmt: skip
-    tally = Tally(timeline=Timeline() if wanted.plot else None)
+    return _finish(machine, setting, made, wanted)
+
+
+def _replay(
+    machine: Machine, capture: Capture, runner: Runner, tally: Tally, writer: Writer | None
+) -> Replay:
     progress = ProgressLine(sys.stderr)
 
     def after_batch(packets: int, share: float | None) -> None:
         machine.recorder.forget()
         progress(packets, share)
 
-    with Capture(wanted.pcap) as capture, _output(wanted.out_pcap) as writer:
-        if runner.records is not None:
-            capture.records = runner.records
-        made = replay(capture, runner, tally, program_type=machine.program_type, writer=writer,
-                      progress=after_batch)  # fmt: skip
+    if runner.records is not None:
+        capture.records = runner.records
+    made = replay(capture, runner, tally, program_type=machine.program_type, writer=writer,
+                  progress=after_batch)  # fmt: skip
     progress.done()
-    return _finish(machine, setting, made, wanted)
+    return made
 
 
 def _refusal(machine: Machine, case: Case) -> str:

@@ -19,8 +19,8 @@ from harness.errors import Exit, UsageError
 from harness.frames import DEFAULT_FRAME
 from harness.hooks import HOOKS
 from harness.model import Case, Companion, Observation, Verdict
-from harness.sim import capturerun, kernelargs, runners, step, tracejson, verdicts
-from harness.sim.engines import Declined
+from harness.sim import capturerun, kernelargs, step, tracejson, verdicts
+from harness.sim.engines import choice
 from harness.sim.given import read_input
 from harness.sim.machine import DEFAULT_BUDGET
 from harness.sim.picture import picture
@@ -74,8 +74,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="attach this freplace, fentry or fexit program too (default: by tag)")  # fmt: skip
     add("--budget", type=int, default=DEFAULT_BUDGET, metavar="N",
         help="limit on instructions in all runs; with --pcap: for each packet")  # fmt: skip
-    add("--engine", default="auto", choices=runners.ENGINES,
-        help="what executes (auto: the reference; with --pcap the fastest that can)")  # fmt: skip
+    add("--engine", default="auto", choices=choice.NAMES,
+        help="what executes (default: auto: by the work ahead)")  # fmt: skip
     add("--json", action="store_true", help="print the observation as JSON")
     _add_seeing(parser)
     _add_captures(parser)
@@ -116,12 +116,10 @@ def run(args: argparse.Namespace) -> int:
         with watched:
             observation = run_case(
                 case, args.profile, trace=log, budget=args.budget, environment=environment,
-                engine=runners.engine(args.engine),
+                engine=choice.named(args.engine, args.repeat),
             )  # fmt: skip
     except step.Quit:
         return Exit.OK
-    except Declined as reason:
-        raise runners.declined(args.engine, case, reason) from reason
     if args.picture is not None:
         _draw(args, case, log, observation)
     _print(args, case, log, observation)

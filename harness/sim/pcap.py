@@ -129,7 +129,9 @@ class Capture:
         # walks over the records of a pcap; an engine may have a faster one
         self.records: Records = _records
         self._stream = _open(path)
-        self._size = os.fstat(self._stream.fileno()).st_size
+        size = os.fstat(self._stream.fileno()).st_size
+        # as it is stored; None where that is not known
+        self.size_bytes = size if size and self._stream.seekable() else None
 
     def __enter__(self) -> Self:
         return self
@@ -152,9 +154,9 @@ class Capture:
 
     def share_done(self) -> float | None:
         """How much of the file was read, 0 to 1; None where its size is not known."""
-        if not self._size or not self._stream.seekable():
+        if self.size_bytes is None:
             return None
-        return min(self._stream.tell() / self._size, 1.0)
+        return min(self._stream.tell() / self.size_bytes, 1.0)
 
 
 def link_error(source: Source, link_type: int, offset: int) -> CaptureError:

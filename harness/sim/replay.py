@@ -44,11 +44,16 @@ class PacketRunner:
     # the reader's own way of walking over a capture is as fast as this
     records: Records | None = None
 
-    def __init__(self, machine: Machine, case: Case, engine: str) -> None:
-        self.engine = engine
+    def __init__(self, machine: Machine, case: Case, engine: str = "") -> None:
+        self._engine = engine
         self._machine = machine
         self._case = case
         self._budget = machine.budget
+
+    @property
+    def engine(self) -> str:
+        """The engine that the machine has come to, unless a name was given."""
+        return self._engine or self._machine.engines()
 
     def __call__(self, batch: Batch, *, frames: bool) -> Outcomes:
         """Run each packet of a batch. See harness.sim.batch.Runner."""

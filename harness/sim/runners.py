@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Which engine runs: the one that is named, or for packets of a capture the fastest that can.
+"""Which engine runs the packets of a capture: the one that is named, or the fastest for them.
 
-Owns this choice alone. A capture is much work, so that compiling always pays; a named engine that
-declines is the user's to hear of.
+Owns this choice alone; harness.sim.engines.choice makes it for single runs. A big capture is worth
+a compilation of its loop over packets; a small one runs on what changes its engine by itself.
 """
 
 from collections.abc import Callable
@@ -10,68 +10,53 @@ from collections.abc import Callable
 from harness.errors import UsageError
 from harness.model import Case
 from harness.sim.batch import Runner
-from harness.sim.engines import Declined, Engine, reference, source
+from harness.sim.engines import Declined, choice, reference, source
 from harness.sim.machine import Machine
 from harness.sim.replay import PacketRunner
 
-ENGINES = ("auto", "reference", "source", "native")
+# of a capture: below, generated Python is done before native code would be ready
+_SMALL_BYTES = 400_000
 
 
-def engine(name: str) -> Engine | None:
-    """The engine for one run, None for the reference or "auto": one run is little work."""
-    if name == "source":
-        return source.prepare
-    if name == "native":
-        from harness.sim.engines import native  # noqa: PLC0415  # as below
+def choose(machine: Machine, case: Case, wanted: str, size_bytes: int | None = None) -> Runner:
+    """A runner for packets of `case`, ready. `size_bytes`: of the capture, None: not known.
 
-        return native.prepare
-    return None
-
-
-def choose(machine: Machine, case: Case, wanted: str) -> Runner:
-    """A runner for packets of `case`, compiled. Raises UsageError where a named engine declines.
-
-    Fault and ObjectError as linking and compiling raise them.
+    Raises UsageError where a named engine declines; Fault and ObjectError as linking and compiling
+    raise them.
     """
-    if wanted != "auto":
+    if wanted != choice.AUTO:
         try:
             return _MAKERS[wanted](machine, case)
         except Declined as reason:
-            raise declined(wanted, case, reason) from reason
-    for name in ("native", "source"):
+            raise UsageError(
+                f"engine {wanted} does not run {case.program}: {reason}",
+                fix="--engine auto takes one that does",
+            ) from reason
+    if size_bytes is None or size_bytes >= _SMALL_BYTES:
         try:
-            return _MAKERS[name](machine, case)
+            return _native(machine, case)
         except Declined:
             machine.shared = None
-    return _reference(machine, case)
-
-
-def declined(wanted: str, case: Case, reason: Declined) -> UsageError:
-    """What a user hears whose engine does not do it."""
-    return UsageError(
-        f"engine {wanted} does not run {case.program}: {reason}",
-        fix="--engine auto takes one that does",
-    )
+    machine.engine = choice.named(choice.AUTO, None)
+    return PacketRunner(machine, case)
 
 
 def _reference(machine: Machine, case: Case) -> Runner:
     machine.engine = reference.prepare
-    return PacketRunner(machine, case, "reference")
+    return PacketRunner(machine, case)
 
 
 def _source(machine: Machine, case: Case) -> Runner:
     machine.engine = source.prepare
-    source.prepare(machine, machine.program(case.program))
-    return PacketRunner(machine, case, "source")
+    return PacketRunner(machine, case)
 
 
 def _native(machine: Machine, case: Case) -> Runner:
     # llvmlite takes a while to load, and need not be there
     from harness.sim.engines import native, native_batch  # noqa: PLC0415
 
+    code = native.prepare(machine, machine.program(case.program))
     machine.engine = native.prepare
-    code = machine.code(machine.program(case.program))
-    assert isinstance(code, native.NativeCode)  # of this engine
     return native_batch.NativeRunner(machine, case, code)
 
 

@@ -537,8 +537,27 @@ def test_a_named_engine_that_declines_says_why(replayed, monkeypatch):
     code, _, err = replayed("entry", "--engine", "native")
     assert code == 2
     assert "engine native does not run entry: llvmlite is not installed" in err
+    data = captures.pcap(captures.traffic(3000))
+    seen = json.loads(replayed("entry", "--json", data=data)[1])
+    assert (seen["engine"], seen["packets"]) == ("source", 3000)
+
+
+def test_a_small_capture_is_not_worth_a_compilation(replayed):
     seen = json.loads(replayed("entry", "--json")[1])
-    assert (seen["engine"], seen["packets"]) == ("source", 4)
+    assert (seen["engine"], seen["packets"]) == ("reference", 4)
+
+
+def test_a_big_capture_runs_on_native_code(replayed):
+    pytest.importorskip("llvmlite")
+    data = captures.pcap(captures.traffic(3000))
+    seen = json.loads(replayed("entry", "--json", data=data)[1])
+    assert (seen["engine"], seen["packets"]) == ("native", 3000)
+
+
+def test_profile_cleanup_has_its_own_engine(replayed):
+    data = captures.pcap(captures.traffic(3000))
+    seen = json.loads(replayed("entry", "--json", "--profile", "cleanup", data=data)[1])
+    assert (seen["engine"], seen["packets"]) == ("reference", 3000)
 
 
 def test_recorded_calls_do_not_pile_up(replayed, monkeypatch):
