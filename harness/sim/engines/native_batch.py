@@ -123,6 +123,7 @@ class NativeRunner:
             cells[cell // 8] = value
         for slot in range(at.SLOT_COUNT):
             cells[at.VALID // 8 + slot] = slot in fields.values
+            cells[at.SLOTS // 8 + slot] = fields.values.get(slot, 0)
         self._base = 0
         self._settle()
         bridge.entered = 0
@@ -142,8 +143,8 @@ class NativeRunner:
         cells[at.PACKET // 8] = packet + fields.headroom_bytes
         entry = (packet >> 32) % at.TABLE_ENTRIES * at.ENTRY_BYTES
         cells[at.PACKET_ENTRY // 8] = at.TABLE + entry
-        for slot, value in fields.values.items():
-            cells[at.SLOTS // 8 + slot] = value + (packet if slot in fields.pointers else 0)
+        for slot in fields.pointers:
+            cells[at.SLOTS // 8 + slot] = fields.values[slot] + packet
 
     def _some(self, start: int, end: int, seen: Outcomes) -> int:
         """Run packets from `start` on until one needs Python; the index behind the last one."""

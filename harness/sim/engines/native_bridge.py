@@ -61,6 +61,8 @@ class Bridge:
         self.entered = 0
         # whether a throw of the running frame ends at a program
         self.throws = False
+        # index -> number of the function that the frame was made for, and the frame
+        self._frames: list[tuple[int, Any]] = [(-1, None)] * at.RECORD_COUNT
         self._stacks = [_stack() for _ in range(at.RECORD_COUNT)]
         self._exports = [
             (*host_address(stack.data), *host_address(stack.shadow or bytearray()))
@@ -102,23 +104,29 @@ class Bridge:
 
     def show_frames(self) -> list[int]:
         """Make frames of the machine of the native ones; keys of their stacks."""
-        machine, cells, shown = self.machine, self.cells, []
-        live = cells[at.DEPTH // 8] >> at.LIVE_SHIFT
-        for index in range(self.entered + 1, live + 1):
+        cells, first, shown = self.cells, self.entered + 1, []
+        frames, regions = self.machine.frames, self.machine.memory.regions
+        for index in range(first, (cells[at.DEPTH // 8] >> at.LIVE_SHIFT) + 1):
             record = (at.RECORDS + index * at.RECORD_BYTES) // 8
-            number = cells[record + at.RECORD_FUNCTION // 8]
-            program = self.programs[number >> 32]
-            function, stack = program.functions[number & M32], self._stacks[index]
-            stack.name = "stack of " + function.name
-            stack.address = cells[record]
-            machine.memory.regions[stack.key] = stack
-            shown.append(stack.key)
-            registers = [*[None] * 10, stack.address + STACK_BYTES]
-            kind = SUBPROGRAM
+            address, number = cells[record], cells[record + at.RECORD_FUNCTION // 8]
+            known, frame = self._frames[index]
+            if known != number:
+                frame = self._frame(index, number)
+                self._frames[index] = (number, frame)
             if index == 1:  # of a batch, where no machine made the frame
-                kind = EXCEPTION_CALLBACK if cells[at.STAGE // 8] else PROGRAM
-            machine.frames.append(Frame(program, function, kind, stack, registers))
+                frame.kind = EXCEPTION_CALLBACK if cells[at.STAGE // 8] else PROGRAM
+            frame.stack.name = "stack of " + frame.function.name
+            frame.stack.address = address
+            frame.registers[10] = address + STACK_BYTES
+            regions[address >> 32] = frame.stack
+            shown.append(address >> 32)
+            frames.append(frame)
         return shown
+
+    def _frame(self, index: int, number: int) -> Frame:
+        program = self.programs[number >> 32]
+        function = program.functions[number & M32]
+        return Frame(program, function, SUBPROGRAM, self._stacks[index], [None] * 11)
 
     def hide_frames(self, shown: list[int]) -> None:
         """The inverse of show_frames."""
