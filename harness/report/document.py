@@ -87,6 +87,7 @@ _OBSERVATION: dict[str, tuple[type, ...]] = {
     "wire": _LIST,
     "splats": _LIST,
     "leaks": _LIST,
+    "doubts": _LIST,
     "log": _STR,
     "kernel_log": _STR,
     "trace": _STR,
