@@ -90,6 +90,7 @@ class AutoCode:
         self._program = program
         self._reference = reference.prepare(machine, program)
         self._code: Code = self._reference
+        self._name = "reference"
         self._runs = runs
         self._slice = _SLICE * len(program.insns)
         # outermost calls of `run` on the present engine, and the instructions that they executed
@@ -141,7 +142,7 @@ class AutoCode:
         if left <= 0:
             return
         executed = left * self._executed / self._done
-        here = _COSTS[self._code.engine]
+        here = _COSTS[self._name]
         best, least_s = "", left * here.run_s + executed * here.executed_s
         for name, costs in _COSTS.items():
             if name in self._rejected or costs.executed_s >= here.executed_s:
@@ -157,9 +158,10 @@ class AutoCode:
         """Make the code of an engine; one that declines is not asked again."""
         prepare = source.prepare if name == "source" else _native
         made = prepare(self._machine, self._program)
-        if made.engine != name:
+        if made.engine == "reference":
             self._rejected.add(name)
             return
+        self._name = name
         self.compile_s += made.compile_s
         self._code = made
         if self._runs is not None:

@@ -60,13 +60,12 @@ class _Ready:
 class SourceCode:
     """A program as Python functions."""
 
-    engine = "source"
-
     def __init__(self, machine: "Machine", program: Program) -> None:
         began = time.process_time()
         self._machine = machine
         self._program = program
         self._reference = reference.prepare(machine, program)
+        # function that the reference engine executes -> why
         self.declined: dict[str, str] = {}
         self._file = f"<{program.name}>"
         self._functions: dict[int, _Ready] = {}
@@ -74,6 +73,13 @@ class SourceCode:
         self._pcs: list[int] = []
         self._compile()
         self.compile_s = time.process_time() - began
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine, and of the one that does what it declined."""
+        if not self._functions:
+            return "reference"
+        return "source and reference" if self.declined else "source"
 
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function. See harness.sim.engines.Code."""
