@@ -74,7 +74,7 @@ _SUMMARY = dict.fromkeys(
     ("cases", "agree", "differ", "rejected", "unsupported", "crashed", "hung", "lost"), _INT
 )
 _PROVENANCE = dict.fromkeys(
-    ("source", "kernel", "accelerator", "jit", "loader", "attached_by"), _STR
+    ("source", "kernel", "accelerator", "jit", "engine", "loader", "attached_by"), _STR
 )
 _OBSERVATION: dict[str, tuple[type, ...]] = {
     "retval": (int, _NONE),
