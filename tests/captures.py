@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from harness.frames import parse_input
+from harness.sim.pcap import Capture, CaptureError
 
 _MAGIC = {
     ("<", False): b"\xd4\xc3\xb2\xa1",
@@ -105,6 +106,47 @@ def write(path, count):
     name = path.name.removesuffix(".gz")
     data = (pcapng if name.endswith("ng") else pcap)(traffic(count))
     path.write_bytes(gzip.compress(data, mtime=0) if path.name.endswith(".gz") else data)
+
+
+# what tests read: four packets, a millisecond apart
+FRAMES = [
+    parse_input(words).packet
+    for words in (
+        "eth ipv4 tcp",
+        "eth ipv4 udp cut=36",
+        "eth ipv6 udp payload=5",
+        "eth ipv4 cut=20",
+    )
+]
+
+
+def read(path):
+    """All packets: (time, original length, bytes); and the error that ended it, or None."""
+    found, error = [], None
+    try:
+        with Capture(str(path)) as capture:
+            for batch in capture:
+                found += [
+                    (batch.times_ns[i], batch.originals[i], batch.packet(i))
+                    for i in range(len(batch))
+                ]
+    except CaptureError as caught:
+        error = caught
+    return found, error
+
+
+def expected(unit_ns=1):
+    return [
+        (START_NS + i * 1_000_000 // unit_ns * unit_ns, len(frame), frame)
+        for i, frame in enumerate(FRAMES)
+    ]
+
+
+PACKETS = [(START_NS + i * 1_000_000, frame, len(frame)) for i, frame in enumerate(FRAMES)]
+GOOD = pcap(PACKETS)
+GOOD_NG = pcapng(PACKETS)
+# claims a packet of a mebibyte
+RECORD = struct.pack("<IIII", 1, 0, 1 << 20, 1 << 20)
 
 
 if __name__ == "__main__":
