@@ -77,7 +77,7 @@ def _peek(index: int, kind: str) -> Callable[["Machine", int], int]:
 
 
 def _add(machine: "Machine", root: int, node: int, less: int, *_meta: int) -> int:
-    listed = machine.objects.nodes(root, _ROOT)
+    listed = list(machine.objects.nodes(root, _ROOT))  # `less` may do anything
     if not machine.objects.give(node, _LEAF):
         return _EINVAL
     low, high = 0, len(listed)

@@ -92,6 +92,8 @@ def _bits_next(machine: "Machine", iterator: int) -> int:
     size, bit = (int.from_bytes(part, "little", signed=True) for part in (state[:4], state[4:]))
     if not size or bit >= size:
         return 0
+    if bit < -1 or iterator not in machine.bits:
+        raise Fault("the program wrote over its bpf_iter_bits")
     rest = machine.bits[iterator] >> (bit + 1)
     found = bit + (rest & -rest).bit_length() if rest else size
     machine.memory.write(iterator + _BITS + 4, _s32(found))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.bpf import special
 from harness.bpf.btf import Kind, Type
 from harness.bpf.special import Field
+from harness.errors import ObjectError
 from harness.sim import resources
 from harness.sim.memory import Region
 from harness.sim.resources import Resource
@@ -55,7 +56,8 @@ class Objects:
 
     def new(self, type_id: int, *, percpu: bool = False) -> int:
         """bpf_obj_new(): address, or 0 where the kernel has no such chunk. Raises Fault."""
-        made = self.machine.obj.btf.type(type_id) if type_id else None
+        types = self.machine.obj.btf
+        made = types.type(type_id) if 0 < type_id < len(types) else None
         if made is None or made.kind is not Kind.STRUCT:
             raise Fault("bpf_obj_new type ID argument must be of a struct")
         if made.size_bytes > MAX_OBJECT_BYTES:
@@ -63,13 +65,19 @@ class Objects:
         if len(self.live) >= MAX_OBJECTS:
             raise Unsupported(f"more than {MAX_OBJECTS} objects")
         region = self.machine.memory.unwritten(f"struct {made.name}", made.size_bytes)
-        fields = special.fields(self.machine.obj.btf, made)
+        fields = self._fields(made)
         for member in fields:  # bpf_obj_init(); all other bytes stay unwritten
             if member.kind == "kptr":
                 self.machine.memory.store(region.address + member.offset, 8, 0)
         self.live[region.key] = Allocated(region, made, fields, percpu=percpu)
         self.own(region.address)
         return region.address
+
+    def _fields(self, of: Type) -> tuple[Field, ...]:
+        try:
+            return special.fields(self.machine.obj.btf, of)
+        except ObjectError as error:
+            raise Fault(f"struct {of.name}: {error.message}") from error
 
     def own(self, address: int) -> None:
         """The program holds one more reference, which exists already."""
@@ -111,7 +119,7 @@ class Objects:
         address = region.address + member.offset
         if member.kind in ("bpf_list_head", "bpf_rb_root"):
             for node in self.linked.pop(address, []):
-                del self.owner[node]
+                self.owner.pop(node, None)
                 yield node & ~0xFFFF_FFFF
         elif member.kind == "kptr":
             pointed = int.from_bytes(region.data[member.offset : member.offset + 8], "little")
@@ -151,6 +159,6 @@ class Objects:
     def unlink(self, head: int, node: int) -> int:
         """Take a node out; the program owns its object then. Returns the node."""
         self.linked[head].remove(node)
-        del self.owner[node]
+        self.owner.pop(node, None)
         self.own(node)
         return node

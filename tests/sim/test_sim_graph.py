@@ -208,3 +208,33 @@ def test_resilient_lock_that_saves_interrupts_needs_its_own_unlock(holding):
     thrown = holding(f"{take} bpf_throw(9); {give} return 7;", RES, profile="cleanup")
     assert thrown.retval == 9
     assert "~ bpf_res_spin_unlock_irqrestore releases resilient spin lock" in thrown.trace
+
+
+@pytest.mark.parametrize("type_id", ["0", "1", "0xFFFFFF", "-1"])
+def test_type_that_is_no_struct_of_the_object(holding, type_id):
+    seen = holding(f"void *f = bpf_obj_new_impl({type_id}, 0); return !f;")
+    assert "type ID argument must be of a struct" in seen.message
+
+
+@pytest.mark.parametrize("words", ["2, -9", "128, 70", "64, -2"])
+def test_iterator_that_was_written_over(holding, words):
+    size, bit = words.split(", ")
+    before = """struct bpf_iter_bits { int words[4]; } __attribute__((aligned(8)));
+    extern int bpf_iter_bits_new(struct bpf_iter_bits *, const __u64 *, __u32) __ksym;
+    extern int *bpf_iter_bits_next(struct bpf_iter_bits *) __ksym;
+    extern void bpf_iter_bits_destroy(struct bpf_iter_bits *) __ksym;"""
+    body = f"""struct bpf_iter_bits it; bpf_iter_bits_new(&it, 0, 1);
+    it.words[2] = {size}; it.words[3] = {bit};
+    int *found = bpf_iter_bits_next(&it); bpf_iter_bits_destroy(&it); return !!found;"""
+    assert "wrote over its bpf_iter_bits" in holding(body, before).message
+
+
+def test_less_that_takes_nodes_out_of_its_tree(holding):
+    """No verifier accepts it; the simulator must not mind."""
+    node = NODE.replace(
+        "{ return item_of(a",
+        "{ int k = 0; struct forest *t = bpf_map_lookup_elem(&forests, &k);"
+        " if (t) bpf_rbtree_remove(&t->root, (void *)b); return item_of(a",
+    )
+    seen = holding("FOREST; plant(t, 1); plant(t, 2); return plant(t, 3);", node)
+    assert seen.verdict == "rejected"
