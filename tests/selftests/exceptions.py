@@ -22,6 +22,7 @@ from harness.bpf.elf import Object, read_object
 from harness.errors import BpfthrowError
 from harness.model import Companion, Input
 from harness.sim import context, semantics
+from harness.sim.engines import choice
 from harness.sim.machine import Machine
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import Trace
@@ -41,6 +42,20 @@ _SUBTEST = re.compile(
     r'"(\w+)"\), "set_attach_target"\).*?\}\), "([^"]*)", (.*?)\);\n',
     re.DOTALL,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """On what machine the programs run."""
+
+    profile: str
+    engine: str
+
+    def machine(self, obj: Object, companions: tuple[Companion, ...] = ()) -> Machine:
+        """A fresh one for tc programs."""
+        made = Machine(obj, semantics.profile(self.profile), Trace(), companions=companions)
+        made.program_type, made.engine = "tc", choice.named(self.engine)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +123,10 @@ def _kind(companion: str) -> str:
     return "freplace"
 
 
-def run(obj: Object, extensions: Object, check: Check, profile: str) -> int:
+def run(obj: Object, extensions: Object, check: Check, how: How) -> int:
     """The value that BPF_PROG_TEST_RUN would show. Raises Fault, Unsupported."""
     attached = () if check.companion is None else (check.companion,)
-    machine = Machine(obj, semantics.profile(profile), Trace(), companions=attached)
-    machine.program_type = "tc"
+    machine = how.machine(obj, attached)
     if check.companion is not None:
         machine.adopt(extensions, check.companion.program)
     # what the test does before it runs anything
@@ -121,14 +135,14 @@ def run(obj: Object, extensions: Object, check: Check, profile: str) -> int:
     return machine.run(check.program, given) & _U32
 
 
-def successes(objects: dict[str, Object], text: str, profile: str) -> Iterator[Row]:
+def successes(objects: dict[str, Object], text: str, how: How) -> Iterator[Row]:
     """A row for each program with an expected value."""
     for check in checks(text):
         name = check.program
         if check.companion is not None:
             name += f" + {check.companion.program} -> {check.companion.target}"
         try:
-            seen = run(objects["exceptions"], objects["exceptions_ext"], check, profile)
+            seen = run(objects["exceptions"], objects["exceptions_ext"], check, how)
         except (Fault, Unsupported) as error:
             yield Row(name, str(check.expected), f"{type(error).__name__}: {error}", good=False)
         else:
@@ -136,24 +150,23 @@ def successes(objects: dict[str, Object], text: str, profile: str) -> Iterator[R
             yield Row(name, str(check.expected), str(seen), good=seen == expected)
 
 
-def attachments(objects: dict[str, Object], text: str, profile: str) -> Iterator[Row]:
+def attachments(objects: dict[str, Object], text: str, how: How) -> Iterator[Row]:
     """A row for each attachment that must be refused."""
     for check, message in refusals(text):
         assert check.companion is not None
         name = f"{check.companion.program} -> {check.companion.target}"
         try:
-            value = run(objects["exceptions"], objects["exceptions_ext"], check, profile)
+            value = run(objects["exceptions"], objects["exceptions_ext"], check, how)
         except Fault as fault:
             yield Row(name, message, str(fault), good=message in str(fault))
         else:
             yield Row(name, message, f"ran: {value}", good=False)
 
 
-def failures(obj: Object, profile: str) -> Iterator[Row]:
+def failures(obj: Object, how: How) -> Iterator[Row]:
     """What the simulator, which has no verifier, makes of programs that should not load."""
     for program in obj.programs:
-        machine = Machine(obj, semantics.profile(profile), Trace())
-        machine.program_type = "tc"
+        machine = how.machine(obj)
         try:
             given = context.build(
                 "tc", "test_run", Input(packet=PACKET), machine.memory, machine.profile
@@ -178,12 +191,13 @@ def main() -> int:
         paths = {name: kernel_tree.compile_program(tree, name, scratch) for name in _PROGRAMS}
         objects = {name: read_object(path) for name, path in paths.items()}
         text = (tree / kernel_tree.SELFTESTS / "prog_tests/exceptions.c").read_text()
-        return _report(objects, without_absent(text, objects["exceptions"]), args.profile)
+        how = How(args.profile, args.engine)
+        return _report(objects, without_absent(text, objects["exceptions"]), how)
 
 
-def _report(objects: dict[str, Object], text: str, profile: str) -> int:
-    values = list(successes(objects, text, profile))
-    refused = list(attachments(objects, text, profile))
+def _report(objects: dict[str, Object], text: str, how: How) -> int:
+    values = list(successes(objects, text, how))
+    refused = list(attachments(objects, text, how))
     for row in values:
         print(f"{_mark(row)} {row.name:<75} expected {row.expected:>4}  {row.seen:>10}")
     print("\nattachments that must be refused:")
@@ -191,11 +205,12 @@ def _report(objects: dict[str, Object], text: str, profile: str) -> int:
         print(f"{_mark(row)} {row.name:<55} {row.seen}")
     print("\nprograms that a verifier refuses; the simulator has none:")
     for name in ("exceptions_fail", "exceptions_assert"):
-        for row in failures(objects[name], profile):
+        for row in failures(objects[name], how):
             print(f"     {row.name:<45} {row.seen}"[:160])
     good, kept = sum(row.good for row in values), sum(row.good for row in refused)
     print(
-        f"\nprofile {profile}: {good} of {len(values)} expected values as expected; "
+        f"\nprofile {how.profile}, engine {how.engine}: "
+        f"{good} of {len(values)} expected values as expected; "
         f"{kept} of {len(refused)} attachments refused as expected"
     )
     return 0 if values and good == len(values) and kept == len(refused) else 1
@@ -219,6 +234,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, help="run bpftool in this tree, by chroot")
     parser.add_argument("--scratch", help="keep what is fetched and built there")
     parser.add_argument("--profile", default=semantics.DEFAULT_PROFILE)
+    parser.add_argument("--engine", default="reference", choices=choice.NAMES)
     return parser
 
 

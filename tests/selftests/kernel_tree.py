@@ -8,6 +8,7 @@ kernel's source is kept in this repository.
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness import build
@@ -72,7 +73,13 @@ def helper_definitions(tree: Path, into: Path) -> None:
     """Make bpf/bpf_helper_defs.h, as tools/lib/bpf/Makefile does."""
     make_dir(into / "bpf")
     header = tree / "tools/include/uapi/linux/bpf.h"
-    command = [sys.executable, tree / "scripts/bpf_doc.py", "--header", "--file", header]
+    command: list[str | Path] = [
+        sys.executable,
+        tree / "scripts/bpf_doc.py",
+        "--header",
+        "--file",
+        header,
+    ]
     (into / "bpf/bpf_helper_defs.h").write_text(_run(command))
 
 
@@ -87,7 +94,7 @@ def compile_program(tree: Path, name: str, into: Path) -> Path:
     return made
 
 
-def _run(argv: list[str | Path]) -> str:
+def _run(argv: Sequence[str | Path]) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except OSError as error:
