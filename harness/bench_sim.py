@@ -8,6 +8,7 @@ that a busy moment meets all of them. Never asserts.
 """
 
 import dataclasses
+import gc
 import statistics
 import struct
 import time
@@ -214,7 +215,7 @@ def _auto(cases: list[Case], engines: list[str], repeat: int) -> dict[str, float
     ratios, sums = [], dict.fromkeys((*engines, choice.AUTO), 0.0)
     for case in chosen:
         try:
-            spent = {name: _spent(case, name, repeat) for name in sums}
+            spent = _spent(case, list(sums), repeat)
         except (Fault, Unsupported, ObjectError):
             continue  # it does not run on any engine
         for name in sums:
@@ -228,14 +229,23 @@ def _auto(cases: list[Case], engines: list[str], repeat: int) -> dict[str, float
     }
 
 
-def _spent(case: Case, engine: str, repeat: int) -> float:
-    """Seconds from the loaded object to the last run, best of three."""
+def _spent(case: Case, engines: list[str], repeat: int) -> dict[str, float]:
+    """Seconds from the loaded object to the last run by engine, best of several tries.
+
+    The engines alternate, each try comes after a run of the reference interpreter, and nothing is
+    collected: else the figures would tell of caches and of a busy machine.
+    """
     case = dataclasses.replace(case, repeat=repeat)
-    best = float("inf")
-    for _ in range(3):
-        machine = _loaded(case, engine, repeat)
-        began = time.process_time()
-        for _ in range(repeat):
-            _once(machine, case)
-        best = min(best, time.process_time() - began)
+    best = dict.fromkeys(engines, float("inf"))
+    gc.disable()
+    try:
+        for engine in engines * _TRIES:
+            _once(_loaded(case, "reference"), case)
+            machine = _loaded(case, engine, repeat)
+            began = time.process_time()
+            for _ in range(repeat):
+                _once(machine, case)
+            best[engine] = min(best[engine], time.process_time() - began)
+    finally:
+        gc.enable()
     return best
