@@ -55,7 +55,7 @@ def _native(machine: Machine, case: Case) -> Runner:
     # llvmlite takes a while to load, and need not be there
     from harness.sim.engines import native, native_batch  # noqa: PLC0415
 
-    code = native.prepare(machine, machine.program(case.program))
+    code = native.prepare(machine, machine.program(case.program), later=True)
     machine.engine = native.prepare
     return native_batch.NativeRunner(machine, case, code)
 

@@ -72,6 +72,11 @@ def compile_text(text: str, level: int) -> Module:
     return _modules[key]
 
 
+def forget_compiled() -> None:
+    """Let go of all machine code that is not in use, for who measures compiling."""
+    _modules.clear()
+
+
 def _compile(text: str, level: int) -> Module:
     started = time.perf_counter()
     llvm.initialize_native_target()
@@ -238,6 +243,10 @@ class NativeCode:
             self.compile_s += time.perf_counter() - started
         return self._made[watched]
 
+    def compile(self) -> None:
+        """Make the code for single runs, if it is not made already."""
+        self._entries()
+
     def _watched(self) -> frozenset[int]:
         """Functions that companions sit on."""
         on = self._machine.attached.on
@@ -304,10 +313,13 @@ def _entry(facts: Facts) -> str:
     return "\n".join([f"define i64 @enter{facts.index}(ptr %st) {{", *text.lines, "}"])
 
 
-def prepare(machine: "Machine", program: Program, level: int | None = None) -> NativeCode:
+def prepare(
+    machine: "Machine", program: Program, level: int | None = None, *, later: bool = False
+) -> NativeCode:
     """The engine. Raises Declined (see the module's words), Fault for code that leaves a function.
 
-    `level`: QUICK to FULL; FULL by itself for programs with loops, QUICK for others.
+    `level`: QUICK to FULL; FULL by itself for programs with loops, QUICK for others. `later`: the
+    code for single runs is only made when it is first used, as batches do not need it.
     """
     check_for(machine, program)
     reason = declines(machine)
@@ -315,7 +327,10 @@ def prepare(machine: "Machine", program: Program, level: int | None = None) -> N
         raise Declined(reason)
     if machine.shared is None:
         machine.shared = Bridge(machine)
-    return NativeCode(machine, program, machine.shared, level)
+    code = NativeCode(machine, program, machine.shared, level)
+    if not later:
+        code.compile()
+    return code
 
 
 def declines(machine: "Machine") -> str:
