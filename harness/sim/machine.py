@@ -39,7 +39,7 @@ from harness.sim.objects import Objects
 from harness.sim.resources import Resources
 from harness.sim.semantics import Profile
 from harness.sim.signals import Fault, TailCall, Throw, Unsupported
-from harness.sim.trace import Trace, place, value
+from harness.sim.trace import Trace, located, place, value
 from harness.sim.world import Recorder, World
 
 DEFAULT_BUDGET = 10_000_000
@@ -308,7 +308,7 @@ class Machine:
     def locate(self, error: Fault | Unsupported, program: Program, pc: int) -> Fault | Unsupported:
         """Put the place where it came up into an error's words, once."""
         if not error.located:
-            error.args = (self._located(program, pc, str(error)),)
+            error.args = (located(program, pc, str(error)),)
             error.located = True
             self.trace.faulted = place(program, pc)
         return error
@@ -396,12 +396,5 @@ class Machine:
 
     def line(self, program: Program, pc: int) -> str:
         """File and line of an instruction, "" where the object does not say."""
-        found = program.line_at(pc)
-        return f"{found.file.rpartition('/')[2]}:{found.number}" if found else ""
-
-    def _located(self, program: Program, pc: int, what: str) -> str:
-        if not 0 <= pc < len(program.insns):
-            return what
-        function, line = program.function_at(pc), program.line_at(pc)
-        source = f" ({self.line(program, pc)}: {line.text})" if line else ""
-        return f"{what}; instruction {pc} in {function.name}{source}"
+        found = place(program, pc)
+        return found.short if found is not None else ""

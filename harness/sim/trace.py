@@ -143,6 +143,15 @@ def place(program: "Program", pc: int) -> Place | None:
     return Place(program.name, function, pc, line.file, line.number, line.text)
 
 
+def located(program: "Program", pc: int, what: str) -> str:
+    """A message with the instruction, the function and the C line that it is about."""
+    at = place(program, pc)
+    if at is None:
+        return what
+    source = f" ({at.short}: {at.source})" if at.file else ""
+    return f"{what}; instruction {pc} in {at.function}{source}"
+
+
 def render(event: TraceEvent) -> str:
     """One event as a line of text."""
     left = "  " * min(event.depth, 24) + _MARKS.get(event.kind, "") + event.text
