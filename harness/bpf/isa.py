@@ -2,7 +2,7 @@
 """The instruction set: encoding, classes and operation names. Tables, no semantics.
 
 Source: RFC 9669 and Documentation/bpf/standardization/instruction-set.rst. What an instruction
-does is harness.sim.semantics' and harness.sim.engines.reference's business.
+does is harness.sim.engines.reference_insns' business.
 """
 
 import struct

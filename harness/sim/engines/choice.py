@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 from harness.bpf.link import LinkedFunction, Program
 from harness.errors import UsageError
-from harness.sim.engines import Code, Declined, Engine, Registers, reference, source
+from harness.sim.engines import (
+    Code,
+    Declined,
+    Engine,
+    Registers,
+    reference,
+    reference_insns,
+    source,
+)
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
@@ -127,7 +135,7 @@ class AutoCode:
         assert self._began is not None
         floor = self._began - self._slice
         pc = self._reference.advance(function, function.start, registers, floor)
-        if pc == reference.EXIT:
+        if pc == reference_insns.EXIT:
             result: int | None = registers[0]
             return result
         self._change("source")  # a long run: the rest of it is worth a compilation

@@ -16,7 +16,7 @@ from harness.bpf import isa
 from harness.bpf.link import LinkedFunction, Program, RefKind
 from harness.sim import alu
 from harness.sim.alu import M32
-from harness.sim.engines import Registers, reference
+from harness.sim.engines import Registers, reference, reference_insns
 from harness.sim.engines.analysis import Facts, analyse, is_packet_load
 from harness.sim.engines.source_text import Callee, Text, Unwritable, Writer
 from harness.sim.memory import FORMATS
@@ -104,7 +104,7 @@ class SourceCode:
                 given = (*registers[1:6], frame, regions[frame >> 32], label, *saved)
                 return self._execute(ready.function, given)
             pc = self._reference.advance(function, pc, registers)
-            if pc == reference.EXIT:
+            if pc == reference_insns.EXIT:
                 result: int | None = registers[0]
                 return result
         return self._reference.run_from(function, pc, registers)
@@ -225,7 +225,9 @@ class SourceCode:
         for text in texts:
             names |= {f"h{number & M32}": machine.helper(number) for number in text.helpers}
             names |= {f"k{pc}": machine.kfunc(program.refs[pc]) for pc in text.kfuncs}
-            steps = {f"step{pc}": reference.make_step(machine, program, pc) for pc in text.steps}
+            steps = {
+                f"step{pc}": reference_insns.make_step(machine, program, pc) for pc in text.steps
+            }
             names |= steps
         return names
 

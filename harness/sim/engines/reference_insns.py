@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What each instruction does: the closures of the reference interpreter, one per instruction.
+
+Owns the semantics; values and conditions of arithmetic are harness.sim.alu's. A register that
+holds nothing is None: every operation on it raises TypeError, which the interpreter turns into a
+fault with the register's name, so that no instruction pays for the check.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from harness.bpf import isa, opcodes
+from harness.bpf.isa import Class, Insn
+from harness.bpf.program import Program, Ref, RefKind
+from harness.sim import alu, skbload
+from harness.sim.alu import M32, M64, signed
+from harness.sim.engines import Registers, expressions
+from harness.sim.engines.blocks import is_subprogram_call
+from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
+from harness.sim.signals import Fault, Unsupported
+from harness.sim.structure import jump_target
+
+if TYPE_CHECKING:
+    from harness.sim.machine import Machine
+
+# what an instruction does to the registers
+Step = Callable[[Registers], None]
+# the last instruction of a block: where to go on, or EXIT
+Leave = Callable[[Registers], int]
+EXIT = -1
+_NOTHING = [None] * 5
+
+
+def make_step(machine: "Machine", program: Program, pc: int) -> Step:
+    """Closure for an instruction that does not end a block."""
+    insn = program.insns[pc]
+    if opcodes.PARAMS in (insn.dst, insn.src):
+        return _unsupported("arguments beyond the fifth (r11)")
+    return _MAKERS[insn.cls](machine, program, pc, insn)
+
+
+def _bad(pc: int, insn: Insn) -> Callable[[Registers], Any]:
+    """For an encoding that does not exist; it only counts when it is reached."""
+
+    def fault(_regs: Registers) -> Any:
+        raise Fault(f"unknown opcode 0x{insn.code:02x} (offset {insn.off}) at {pc}")
+
+    return fault
+
+
+def _unsupported(what: str) -> Step:
+    def step(_regs: Registers) -> None:
+        raise Unsupported(what)
+
+    return step
+
+
+# ---- arithmetic ---------------------------------------------------------------------------------
+
+
+def _alu(_machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
+    bits = 64 if insn.cls is Class.ALU64 else 32
+    name = isa.ALU_OPS.get(insn.op, "")
+    if name == "end":
+        return _swap(pc, insn, bits)
+    if name == "mov" and insn.uses_register:
+        return _move(pc, insn, bits)
+    if name == "neg":
+        return _negate(insn, bits)
+    if name in ("div", "mod") and insn.off == 1:
+        name = "s" + name
+    elif insn.off or not name:
+        return _bad(pc, insn)
+    return _binary(name, insn, bits)
+
+
+def _binary(name: str, insn: Insn, bits: int) -> Step:
+    mask, d, s = (1 << bits) - 1, insn.dst, insn.src
+    right = "regs[s]" if insn.uses_register else "c"
+    if name == "mov" and not insn.uses_register:
+        return _step_of("c")(d, s, insn.imm & mask)
+    common = (expressions.ALU64 if bits == 64 else expressions.ALU32).get(name)
+    if common is not None:
+        return _step_of(common.format(a="regs[d]", b=right))(d, s, insn.imm & mask)
+    operation = (alu.ALU64 if bits == 64 else alu.ALU32)[name]
+    constant = insn.imm & mask
+    if insn.uses_register:
+
+        def with_register(regs: Registers) -> None:
+            regs[d] = operation(regs[d] & mask, regs[s] & mask) & mask
+
+        return with_register
+
+    def with_constant(regs: Registers) -> None:
+        regs[d] = operation(regs[d] & mask, constant) & mask
+
+    return with_constant
+
+
+@functools.cache
+def _step_of(expression: str) -> Callable[[int, int, int], Step]:
+    """A function of d, s and the constant c that makes the step `regs[d] = expression`."""
+    made: Callable[[int, int, int], Step] = _defined(f"""
+def make(d, s, c):
+    def step(regs):
+        regs[d] = {expression}
+    return step
+""")
+    return made
+
+
+def _defined(text: str) -> Any:
+    """The function `make` of a text that is made of expressions.py."""
+    names: dict[str, Any] = dict(expressions.NAMES)
+    exec(text, names)  # noqa: S102
+    return names["make"]
+
+
+def _negate(insn: Insn, bits: int) -> Step:
+    mask, d = (1 << bits) - 1, insn.dst
+
+    def negate(regs: Registers) -> None:
+        regs[d] = -regs[d] & mask
+
+    return negate
+
+
+def _move(pc: int, insn: Insn, bits: int) -> Step:
+    mask, d, s, width = (1 << bits) - 1, insn.dst, insn.src, insn.off
+    if width == 1 and bits == 64:
+        return _unsupported("addr_space_cast: arenas are not modelled")
+    if width not in (0, 8, 16, 32) or (width == 32 and bits == 32):
+        return _bad(pc, insn)
+    if width == 0:
+
+        def move(regs: Registers) -> None:
+            regs[d] = regs[s] & mask
+
+        return move
+
+    def move_signed(regs: Registers) -> None:
+        regs[d] = signed(regs[s], width) & mask
+
+    return move_signed
+
+
+def _swap(pc: int, insn: Insn, bits: int) -> Step:
+    """`le`, `be` (class ALU) and `bswap` (class ALU64); the simulated CPU is little endian."""
+    width, d = insn.imm, insn.dst
+    if width not in (16, 32, 64):
+        return _bad(pc, insn)
+    mask = (1 << width) - 1
+    reverses = bits == 64 or insn.uses_register
+
+    def swap(regs: Registers) -> None:
+        regs[d] = alu.swap(regs[d], width) if reverses else regs[d] & mask
+
+    return swap
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+
+def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
+    d, s, off, size = insn.dst, insn.src, insn.off, insn.size_bytes
+    load, regions = machine.memory.loader(size), machine.memory.regions
+    get, written, region = FORMATS[size].unpack_from, WRITTEN[size], NOWHERE
+    if insn.mode == "mem":
+
+        def plain(regs: Registers) -> None:
+            # mostly the region of last time; `load` does what is left, or says what is wrong
+            nonlocal region
+            offset = regs[s] + off - region.address
+            if (
+                region.low <= offset <= region.high - size
+                and region.load is None
+                and (region.shadow is None or get(region.shadow, offset)[0] == written)
+            ):
+                regs[d] = get(region.data, offset)[0]
+            else:
+                address = (regs[s] + off) & M64
+                region = regions.get(address >> 32, NOWHERE)
+                regs[d] = load(address)
+
+        return plain
+    if insn.mode != "memsx" or size == 8:
+        return _bad(pc, insn)
+
+    def sign_extended(regs: Registers) -> None:
+        regs[d] = signed(load((regs[s] + off) & M64), size * 8) & M64
+
+    return sign_extended
+
+
+def _store_constant(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
+    d, off, size = insn.dst, insn.off, insn.size_bytes
+    store, value = machine.memory.storer(size), insn.imm & M64
+    if insn.mode != "mem":
+        return _bad(pc, insn)
+
+    def step(regs: Registers) -> None:
+        store((regs[d] + off) & M64, value)
+
+    return step
+
+
+def _store(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
+    if insn.mode == "atomic":
+        return _atomic(machine, pc, insn)
+    d, s, off, size = insn.dst, insn.src, insn.off, insn.size_bytes
+    store, regions = machine.memory.storer(size), machine.memory.regions
+    put, written, mask = FORMATS[size].pack_into, WRITTEN[size], (1 << size * 8) - 1
+    region = NOWHERE
+    if insn.mode != "mem":
+        return _bad(pc, insn)
+
+    def step(regs: Registers) -> None:
+        nonlocal region
+        offset = regs[d] + off - region.address
+        if region.low <= offset <= region.high - size and region.writable and region.store is None:
+            put(region.data, offset, regs[s] & mask)
+            if region.shadow is not None:
+                put(region.shadow, offset, written)
+        else:
+            address = (regs[d] + off) & M64
+            region = regions.get(address >> 32, NOWHERE)
+            store(address, regs[s] & M64)
+
+    return step
+
+
+def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
+    name, size = isa.ATOMIC_OPS.get(insn.imm, ""), insn.size_bytes
+    moves = name in ("load_acquire", "store_release")
+    if not name or (size < 4 and not moves):
+        return _bad(pc, insn)
+    d, s, off = insn.dst, insn.src, insn.off
+    memory, bits = machine.memory, size * 8
+    if name == "load_acquire":
+
+        def acquire(regs: Registers) -> None:
+            regs[d] = memory.load((regs[s] + off) & M64, size)
+
+        return acquire
+
+    def step(regs: Registers) -> None:
+        address, value = (regs[d] + off) & M64, regs[s] & M64
+        if name == "store_release":
+            memory.store(address, size, value)
+            return
+        old = memory.load(address, size)
+        if name == "cmpxchg":
+            if old == regs[0] & ((1 << bits) - 1):
+                memory.store(address, size, value)
+            regs[0] = old
+        elif name == "xchg":
+            memory.store(address, size, value)
+            regs[s] = old
+        else:
+            memory.store(address, size, alu.alu(name.removeprefix("fetch_"), old, value, bits))
+            if name.startswith("fetch_"):
+                regs[s] = old
+
+    return step
+
+
+def _load_immediate(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
+    if insn.code != isa.LD_IMM64:
+        if insn.mode in ("abs", "ind") and insn.size_bytes < 8:
+            return _load_packet(machine, insn)
+        return _bad(pc, insn)  # second half of LD_IMM64, or nothing
+    ref, d = program.refs.get(pc), insn.dst
+    if ref is not None:
+        return _address(machine, program, insn, ref)
+    if insn.src:
+        form = opcodes.find(insn)
+        return _unsupported(f"{form.name if form else 'LD_IMM64'} with number {insn.imm}")
+    high = program.insns[pc + 1].imm if pc + 1 < len(program.insns) else 0
+    value = (high & M32) << 32 | (insn.imm & M32)
+
+    def step(regs: Registers) -> None:
+        regs[d] = value
+
+    return step
+
+
+def _load_packet(machine: "Machine", insn: Insn) -> Step:
+    s, indirect = insn.src, insn.mode == "ind"
+
+    def step(regs: Registers) -> None:
+        regs[0] = skbload.load(machine, insn, regs[6] & M64, regs[s] & M64 if indirect else 0)
+        regs[1:6] = _NOTHING
+
+    return step
+
+
+def _address(machine: "Machine", program: Program, insn: Insn, ref: Ref) -> Step:
+    d = insn.dst
+
+    def step(regs: Registers) -> None:
+        regs[d] = machine.address_of(program, ref)
+
+    return step
+
+
+# ---- jumps and calls ----------------------------------------------------------------------------
+
+
+def _call_outside(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
+    """A call of a helper or kfunc, which takes the five arguments and checks them."""
+    ref = program.refs.get(pc)
+    if insn.code == isa.CALLX and machine.calls_by_register:
+        return _call_by_register(machine, pc, insn)
+    if insn.code == isa.GOTOX:
+        return _unsupported("gotox: jump tables are not modelled")
+    if insn.code != isa.CALL:
+        return _bad(pc, insn)
+    if insn.src == isa.HELPER_CALL:
+        function = machine.helper(insn.imm)
+    elif insn.src == isa.PSEUDO_KFUNC_CALL and ref is not None and ref.kind is RefKind.KFUNC:
+        function = machine.kfunc(ref)
+    else:
+        return _bad(pc, insn)
+
+    def call(regs: Registers) -> None:
+        machine.pc = pc
+        regs[0] = function(regs[1:6])
+        regs[1:6] = _NOTHING
+
+    return call
+
+
+def _call_by_register(machine: "Machine", pc: int, insn: Insn) -> Step:
+    """callx: the helper whose number is in the register. bpf_conformance has it, no kernel."""
+    d = insn.dst
+
+    def call(regs: Registers) -> None:
+        machine.pc = pc
+        regs[0] = machine.helper(regs[d] & M32)(regs[1:6])
+        regs[1:6] = _NOTHING
+
+    return call
+
+
+def make_leave(machine: "Machine", program: Program, pc: int) -> Leave | None:
+    """Closure for an instruction that ends a block, None for others."""
+    insn = program.insns[pc]
+    target = jump_target(pc, insn)
+    if insn.code == isa.EXIT:
+        return goto(EXIT)
+    if is_subprogram_call(insn):
+        return _call(machine, program, pc, insn)
+    if target is None:
+        return None
+    if insn.code in (isa.JA, isa.JA32):
+        return goto(target)
+    if insn.code == isa.MAY_GOTO:  # jumps when 8 Mi rounds are used up: the budget ends before
+        return goto(pc + 1)
+    name = isa.JUMP_OPS.get(insn.op)
+    return _bad(pc, insn) if name is None else _branch(name, pc, insn)
+
+
+def goto(target: int) -> Leave:
+    def go(_regs: Registers) -> int:
+        return target
+
+    return go
+
+
+def _branch(name: str, pc: int, insn: Insn) -> Leave:
+    bits = 64 if insn.cls is Class.JMP else 32
+    table = expressions.JUMP64 if bits == 64 else expressions.JUMP32
+    condition = table[name].format(a="regs[d]", b="regs[s]" if insn.uses_register else "c")
+    constant = insn.imm & ((1 << bits) - 1)
+    return _leave_of(condition)(insn.dst, insn.src, constant, pc + 1 + insn.off, pc + 1)
+
+
+@functools.cache
+def _leave_of(condition: str) -> Callable[[int, int, int, int, int], Leave]:
+    """A function of d, s, c and the two places to go on that makes the jump."""
+    made: Callable[[int, int, int, int, int], Leave] = _defined(f"""
+def make(d, s, c, taken, behind):
+    def leave(regs):
+        return taken if {condition} else behind
+    return leave
+""")
+    return made
+
+
+def _call(machine: "Machine", program: Program, pc: int, insn: Insn) -> Leave:
+    behind = pc + 1
+    callee = program.function_at(behind + insn.imm)
+
+    def call(regs: Registers) -> int:
+        regs[0] = machine.call(program, callee, regs[1:6], pc)
+        regs[1:6] = _NOTHING
+        return behind
+
+    return call
+
+
+_MAKERS: dict[Class, Callable[["Machine", Program, int, Insn], Step]] = {
+    Class.LD: _load_immediate,
+    Class.LDX: _load,
+    Class.ST: _store_constant,
+    Class.STX: _store,
+    Class.ALU: _alu,
+    Class.ALU64: _alu,
+    Class.JMP: _call_outside,
+    Class.JMP32: _call_outside,
+}
