@@ -7,8 +7,7 @@ harness.sim.engines.source_alu's, and what may be left unchecked comes from the 
 Nothing in the text says where an instruction is: each line knows its instruction instead.
 """
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness.bpf import isa
 from harness.bpf.isa import Class, Insn
@@ -17,47 +16,15 @@ from harness.sim.alu import M32, M64
 from harness.sim.engines import source_alu
 from harness.sim.engines.analysis import Facts, State, registers_written
 from harness.sim.engines.blocks import Block, following
+from harness.sim.engines.source_shape import (
+    Callee,
+    Text,
+    Unwritable,
+    labels_of,
+    slots_of,
+    tracked_of,
+)
 from harness.sim.memory import WRITTEN
-
-# Python allows 100 levels
-_MOST_LEVELS = 40
-_LONGEST_CHAIN = 60
-# blocks of at most this length that end in an exit are written again wherever they are needed
-_COPIED = 4
-
-
-class Unwritable(Exception):  # noqa: N818  # an answer, not an error
-    """A function that only the reference engine does; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Callee:
-    """A function that may be called without a frame of the machine."""
-
-    facts: Facts
-    # a single block: its text goes where it is called
-    inline: bool
-    # frames that a call of it may nest, its own included
-    nesting: int
-
-
-@dataclass(slots=True)
-class Text:
-    """Lines of one function, and where each comes from."""
-
-    lines: list[str] = field(default_factory=list)
-    # instruction of each line
-    pcs: list[int] = field(default_factory=list)
-    # helpers (number), kfuncs and run-time addresses (instruction) that it needs by name
-    helpers: set[int] = field(default_factory=set)
-    kfuncs: set[int] = field(default_factory=set)
-    addresses: set[int] = field(default_factory=set)
-    # instructions that are steps of the reference engine
-    steps: set[int] = field(default_factory=set)
-    # frames that calls without a machine's frame may nest
-    nesting: int = 0
-    # block where it can be entered -> argument p of the function
-    labels: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -93,19 +60,19 @@ class Writer:
         self._callees = callees
         self._prefix = prefix
         self.text = Text()
-        self._slots = _slots(facts)
+        self._slots = slots_of(facts)
         if bare and self._slots is None:
             raise Unwritable("its stack is not made of variables")
         self._pc = facts.function.start
         self._labels: list[int] = []
-        self._tracked = _tracked(facts)
+        self._tracked = tracked_of(facts)
 
     # ---- the whole --------------------------------------------------------------------------
 
     def write(self, name: str) -> Text:
         """Write the function `name`. Raises Unwritable."""
         facts = self._facts
-        self._labels = _labels(facts)
+        self._labels = labels_of(facts)
         given = "".join(f"r{r}, " for r in range(1, 6))
         later = ", r0=None, r6=None, r7=None, r8=None, r9=None"
         self._line(0, f"def {name}({given}r10, stack, p=0{later}):")
@@ -428,68 +395,3 @@ class Writer:
             self._pc = pc
             if pc != block.last:
                 self._instruction(place, pc, self._program.insns[pc], state)
-
-
-def _slots(facts: Facts) -> dict[int, int] | None:
-    """Offset -> size of the variables that the stack can be made of; None: it cannot."""
-    if not facts.stack_is_private:
-        return None
-    found: dict[int, int] = {}
-    covered = 0
-    for access in facts.accesses.values():
-        insn = facts.program.insns[access.pc]
-        if insn.mode == "atomic" or found.setdefault(access.offset, access.size) != access.size:
-            return None
-    for offset, size in found.items():
-        mask = ((1 << size) - 1) << offset
-        if covered & mask:
-            return None
-        covered |= mask
-    return found
-
-
-def _tracked(facts: Facts) -> set[int]:
-    """Registers of which a call or a caller may ask whether they hold something.
-
-    Their variables must say so; all others are only read where they hold a number.
-    """
-    maybe = 0
-    for block in facts.blocks.values():
-        if block.start not in facts.before:
-            continue
-        for pc, state in facts.states(block):
-            code = facts.program.insns[pc].code
-            if code == isa.CALL:
-                maybe |= state.may & ~state.must
-            elif code == isa.EXIT:
-                maybe |= state.may & ~state.must & 1
-    return {register for register in range(10) if maybe >> register & 1}
-
-
-def _labels(facts: Facts) -> list[int]:
-    """Blocks that others jump to; every other one is written where it is reached, the only time."""
-    edges: Counter[int] = Counter([facts.function.start])
-    for start in facts.before:
-        edges.update(facts.blocks[start].successors)
-    found = {start for start, count in edges.items() if count > 1 and not _copied(facts, start)}
-    found.add(facts.function.start)
-    waiting = [(start, 0, 0) for start in found]
-    while waiting:  # neither the text nor its writer may nest too deep
-        start, chain, level = waiting.pop()
-        block = facts.blocks.get(start)
-        if block is None:
-            continue
-        for index, after in enumerate(block.successors):
-            if after in found:
-                continue
-            if chain == _LONGEST_CHAIN or level == _MOST_LEVELS:
-                found.add(after)
-                waiting.append((after, 0, 0))
-            else:
-                waiting.append((after, chain + 1, level + index))
-    return sorted(found & facts.blocks.keys())
-
-
-def _copied(facts: Facts, start: int) -> bool:
-    block = facts.blocks.get(start)
-    return block is not None and not block.successors and block.cost <= _COPIED
