@@ -191,6 +191,14 @@ class Trace:
         """All of it, one line for each event."""
         return "\n".join(render(event) for event in self.events)
 
+    def forget(self) -> None:
+        """Drop the events of the run before."""
+        self.events.clear()
+        self.depth, self._kept_frames, self._handler = 0, 0, -1
+        self.faulted = None
+        self._open.clear()
+        self._entered.clear()
+
     @property
     def every_instruction(self) -> "Callable[[Program, int, list[Any]], None] | None":
         """What an engine must call before each instruction; None: nothing."""
