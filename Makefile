@@ -15,9 +15,9 @@ TEST_KERNELS := $(or $(KERNELS),6.12 7.3)
 READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
 # an environment whose interpreter is gone, or that was moved here, is made again
 $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
-	|| rm -f .venv/.ready .venv/.ready-lint)
+	|| rm -f .venv/.ready .venv/.ready-lint .venv/.ready-fuzz)
 
-.PHONY: setup-build test-patched run test lint bench setup clean distclean help
+.PHONY: setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
 
 run: .venv/.ready ## run the cases: make run KERNELS="6.1 6.12 6.18 7.3" ARGS="-k callback"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
@@ -34,6 +34,9 @@ lint: .venv/.ready-lint ## ruff, mypy, clang-format
 
 bench: .venv/.ready ## time from make run to the first verdict, cases a second, whole suite
 	@$(BIN)/bpfthrow bench $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
+
+fuzz-parsers: .venv/.ready-fuzz ## ten minutes of atheris: make fuzz-parsers ARGS="-max_total_time=60 btf"
+	@$(BIN)/python tests/fuzz/driver.py $(ARGS)
 
 setup: ## everything that the others need, checked again from the beginning
 	@$(PYTHON) -I harness/setup.py run
@@ -55,7 +58,7 @@ distclean: clean ## remove .venv too
 	@rm -rf .venv *.egg-info
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 20
 
 .venv/.ready: $(READY_FROM)
 	@$(PYTHON) -I harness/setup.py run
@@ -63,4 +66,8 @@ help: ## this list
 
 .venv/.ready-lint: $(READY_FROM)
 	@$(PYTHON) -I harness/setup.py run lint
+	@touch $@ .venv/.ready
+
+.venv/.ready-fuzz: $(READY_FROM)
+	@$(PYTHON) -I harness/setup.py run fuzz
 	@touch $@ .venv/.ready
