@@ -3,8 +3,8 @@
 
 Owns compiling, what it costs, and the way in. All checks, the budget and the words of every fault
 are those of the reference interpreter; what is not worth machine code goes through Python, one
-instruction or one call at a time. A machine is declined as a whole: when it is traced, in the
-profile `cleanup`, which looks into registers, or where the host is not little endian.
+instruction or one call at a time. Declined are machines that trace, those of the profile
+`cleanup`, which looks into registers, programs with arguments in r11, hosts that are big endian.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.bpf import isa
+from harness.bpf import isa, opcodes
 from harness.bpf.link import LinkedFunction, Program, RefKind
 from harness.sim import helpers, kfuncs
 from harness.sim.alu import M32, M64, signed
@@ -323,6 +323,8 @@ def prepare(
     """
     check_for(machine, program)
     reason = declines(machine)
+    if not reason and any(opcodes.PARAMS in (insn.dst, insn.src) for insn in program.insns):
+        reason = "arguments beyond the fifth (r11)"
     if reason:
         raise Declined(reason)
     if machine.shared is None:
