@@ -21,7 +21,8 @@ _REL = struct.Struct("<QQ")
 _EM_BPF, _ET_REL = 247, 1
 _PROGBITS, _SYMTAB, _STRTAB, _RELOCATIONS = 1, 2, 3, 9
 _ALLOC, _EXECUTABLE, _INFO_LINK = 2, 4, 0x40
-_FUNC, _GLOBAL = 2, 1 << 4
+_FUNC, _SECTION_SYMBOL, _GLOBAL = 2, 3, 1 << 4
+_TEXT = ".text"
 _R_64_64, _R_64_32 = 1, 10
 
 
@@ -50,7 +51,7 @@ class _Code:
 
 def write_object(program: Program, license_name: str = "GPL") -> bytes:
     """The object file. Raises UsageError for what only C can say: maps, globals, other externs."""
-    main, text = _Code(program.section), _Code(".text")
+    main, text = _Code(program.section), _Code(_TEXT)
     places: dict[str, tuple[_Code, int]] = {}
     for number, function in enumerate(program.functions):
         code = text if number else main
@@ -67,7 +68,7 @@ def write_object(program: Program, license_name: str = "GPL") -> bytes:
     sections += [_Section(name, _PROGBITS, 0, content) for name, content in data.items()]
     symbols, numbers, strings = _symbols(program, places, codes)
     symtab = len(sections) + 1
-    first_global = sum(f.linkage != "global" for f in program.functions) + 1
+    first_global = sum(f.linkage != "global" for f in program.functions) + 2
     sections.append(_Section(".symtab", _SYMTAB, 0, symbols, symtab + 1, first_global, 24))
     sections.append(_Section(".strtab", _STRTAB, 0, strings))
     for number, code in enumerate(codes, 1):
@@ -100,8 +101,10 @@ def _relocate(
         elif (insn.code, insn.src) in isa.LEADS_TO_CODE:
             target = _function_at(program, pc, pc + 1 + insn.imm)
             if insn.code == isa.LD_IMM64:
-                code.insns[at] = dataclasses.replace(insn, src=0, imm=0)
-                code.relocations.append((at, target.name, _R_64_64))
+                # sym_is_subprog() of libbpf: a static function is a place in .text
+                offset = places[target.name][1] * INSN_BYTES
+                code.insns[at] = dataclasses.replace(insn, src=0, imm=offset)
+                code.relocations.append((at, _TEXT, _R_64_64))
             elif places[target.name][0] is code:
                 code.insns[at] = dataclasses.replace(insn, imm=places[target.name][1] - at - 1)
             else:
@@ -120,7 +123,9 @@ def _symbols(
     program: Program, places: dict[str, tuple[_Code, int]], codes: list[_Code]
 ) -> tuple[bytes, dict[str, int], bytes]:
     """Symbol table, number of each symbol, names. Local symbols come first."""
-    rows, strings, numbers = [_SYMBOL.pack(0, 0, 0, 0, 0, 0)], b"\0", {}
+    text = next((i for i, code in enumerate(codes, 1) if code.name == _TEXT), 0)
+    rows, strings = [bytes(_SYMBOL.size), _SYMBOL.pack(0, _SECTION_SYMBOL, 0, text, 0, 0)], b"\0"
+    numbers = {_TEXT: 1}
     externs = {r.name for r in program.refs.values() if r.kind is RefKind.KFUNC}
     ordered = sorted(program.functions, key=lambda f: f.linkage == "global")
     for function in ordered:
