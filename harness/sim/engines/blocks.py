@@ -89,7 +89,7 @@ def _block(program: Program, function: LinkedFunction, start: int, leaders: set[
 def _successors(program: Program, last: int) -> tuple[int, ...]:
     insn = program.insns[last]
     target, after = jump_target(last, insn), following(last, insn)
-    if insn.code == isa.EXIT:
+    if insn.code in (isa.EXIT, isa.GOTOX):  # of the second nobody knows where it goes
         return ()
     if target is None:
         return (after,)
