@@ -117,6 +117,8 @@ def main(arguments: list[str]) -> int:
     """Run targets one after the other, or `-jobs=N` at a time; 0, or 1 when something was found."""
     from fuzz import targets  # noqa: PLC0415  # see the end of the file
 
+    from harness import build  # noqa: PLC0415  # as above
+
     total, jobs, options, names = TOTAL_S, 1, [], []
     for word in arguments:
         if word.startswith("-max_total_time="):
@@ -130,6 +132,7 @@ def main(arguments: list[str]) -> int:
         print(f"fuzz: no target {unknown[0]!r}: {', '.join(targets.TARGETS)}", file=sys.stderr)
         return 2
     names = names or list(targets.TARGETS)
+    build.build([ROOT / "progs"])  # what the corpus is made of
     seconds = max(total * jobs // len(names), 1)
     print(f"{'target':14} {'inputs':>9} {'seconds':>8} {'branches':>9} {'peak MB':>8}", flush=True)
     bad = 0
