@@ -41,23 +41,31 @@ int throws_without_field(struct __sk_buff *ctx)
 	return 3;
 }
 
-/* No tag says where pid is: each kernel has its own answer, and its image tells the simulator. */
+/*
+ * No tag says where pid is and how large a task: each kernel has its own answer, its image tells
+ * the simulator, and both must have left the same here.
+ */
+__u64 pid_at, task_bytes;
+
 SEC("tc") __success
+__retval(16)
 __hook("test_run")
-int throws_offset(struct __sk_buff *ctx)
+int throws_size_of_field(struct __sk_buff *ctx)
 {
 	struct task_struct *task = (void *)ctx;
 
-	bpf_throw(bpf_core_field_offset(task->pid) << 8 | bpf_core_field_size(task->comm));
+	pid_at = bpf_core_field_offset(task->pid);
+	bpf_throw(bpf_core_field_size(task->comm));
 	return 0;
 }
 
 SEC("tc") __success
+__retval(5)
 __hook("test_run")
 int size_of_struct(struct __sk_buff *ctx)
 {
-	bpf_throw(bpf_core_type_size(struct task_struct) +
-		  bpf_core_type_size(struct no_such_struct));
+	task_bytes = bpf_core_type_size(struct task_struct);
+	bpf_throw(bpf_core_type_size(struct no_such_struct) + 5);
 	return 0;
 }
 
