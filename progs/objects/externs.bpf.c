@@ -41,8 +41,6 @@ __retval(9)
 __hook("test_run")
 int throws_without_function(struct __sk_buff *ctx)
 {
-	if (!bpf_ksym_exists(bpf_throw))
-		return 1;
 	if (bpf_ksym_exists(bpf_no_such_function))
 		return bpf_no_such_function(2);
 	bpf_throw(9);
