@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Captures through a program: the loop over packets, reports, output files, engines."""
 
+import io
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ from captures import FRAMES, GOOD, PACKETS, RECORD, START_NS, read
 from harness.cli import main
 from harness.sim import pcap, tally, verdicts, world
 from harness.sim.batch import Batch, Outcomes
+from harness.sim.capturereport import ProgressLine
 from harness.sim.plot import plot
 from harness.sim.tally import Tally, Timeline
 
@@ -218,17 +220,30 @@ def test_ctrl_c_prints_what_there_is(compiled, tmp_path):
 
 def test_progress_is_for_terminals_only(compiled, tmp_path):
     path = tmp_path / "in.pcap"
-    path.write_bytes(captures.pcap(PACKETS * 3000))
+    path.write_bytes(captures.pcap(PACKETS))
     argv = [sys.executable, "-m", "harness.cli", "sim", str(compiled(TEXT)), "--prog", "third"]
-    argv += ["--pcap", str(path), "--engine", "reference"]  # that takes its time
+    argv += ["--pcap", str(path), "--engine", "reference"]
     assert subprocess.run(argv, capture_output=True, check=True).stderr == b""
     ours, theirs = pty.openpty()
     subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=theirs, check=True)
     os.close(theirs)
     shown = os.read(ours, 1 << 16)
     os.close(ours)
-    assert b"packets, " in shown
     assert shown.endswith(b"\r\x1b[K")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_says_how_far_it_is(terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    line = ProgressLine(stream, interval_s=0.0)
+    line(50, 0.5)
+    line(100, None)
+    line.done()
+    shown = stream.getvalue()
+    assert ("]  50 %  50 packets, " in shown) == terminal
+    assert ("\r\x1b[K100 packets, " in shown) == terminal
+    assert shown.endswith("\r\x1b[K") == terminal
 
 
 # ---- counting ------------------------------------------------------------------------------
