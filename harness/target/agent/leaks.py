@@ -6,6 +6,7 @@ Frees are deferred (RCU, work queues), so something that is still there gets a m
 
 import os
 import time
+from collections.abc import Callable
 
 from harness.target.agent import syscall
 
@@ -15,6 +16,9 @@ _NEXT = {"prog": syscall.PROG_NEXT_ID, "map": syscall.MAP_NEXT_ID, "link": sysca
 _BY_ID = {"prog": syscall.PROG_BY_ID, "map": syscall.MAP_BY_ID}
 
 Census = dict[str, frozenset[int]]
+Mark = dict[str, int]
+# kind and id
+Ident = tuple[str, int]
 
 
 def census() -> Census:
@@ -22,16 +26,46 @@ def census() -> Census:
     return {kind: frozenset(syscall.ids(command)) for kind, command in _NEXT.items()}
 
 
+def mark(since: Mark) -> Mark:
+    """The highest id of each kind. What is not above `since` is not looked at.
+
+    Ids only grow: the kernel gives them out in a circle (idr_alloc_cyclic), of 2^31.
+    """
+    return {
+        kind: max(syscall.ids(command, since.get(kind, 0)), default=since.get(kind, 0))
+        for kind, command in _NEXT.items()
+    }
+
+
+def after(before: Mark) -> tuple[str, ...]:
+    """What exists now and was made after `before`: "prog 17 'main'"; waits as beyond() does."""
+    return _settled(
+        lambda: [
+            (kind, ident)
+            for kind, command in _NEXT.items()
+            for ident in syscall.ids(command, before[kind])
+        ]
+    )
+
+
 def beyond(before: Census) -> tuple[str, ...]:
     """What exists now and did not at `before`: "prog 17 'main'". Waits for deferred frees."""
+
+    def extra() -> list[Ident]:
+        now = census()
+        return [(kind, ident) for kind in _NEXT for ident in sorted(now[kind] - before[kind])]
+
+    return _settled(extra)
+
+
+def _settled(extra: Callable[[], list[Ident]]) -> tuple[str, ...]:
     deadline = time.monotonic() + _GRACE_S
     while True:
-        now = census()
-        extra = [(kind, ident) for kind in _NEXT for ident in sorted(now[kind] - before[kind])]
-        if not extra:
+        found = extra()
+        if not found:
             return ()
         if time.monotonic() > deadline:
-            return tuple(_describe(kind, ident) for kind, ident in extra)
+            return tuple(_describe(kind, ident) for kind, ident in found)
         time.sleep(_STEP_S)
 
 

@@ -16,8 +16,8 @@ _READABLE = {1, 2, 5, 6, 9, 10, 11}
 _PER_CPU = {5, 6, 10}
 _ARRAYS = {2, 6}
 _LEFT_OUT = (".rodata", ".kconfig")
-# queue, stack, ring buffers, bloom filter: what is in them cannot be put back
-_NO_WAY_BACK = {22, 23, 27, 30, 31}
+# queue, stack, ring buffers, bloom filter, arena: what is in them cannot be put back
+_NO_WAY_BACK = {22, 23, 27, 30, 31, 33}
 # lpm trie: its batch operation came late and takes another position
 _BATCHED = _READABLE - {11}
 # An array beyond this is left out: it is read twice a case, and told in one line of JSON.

@@ -58,6 +58,8 @@ class Session:
             stack.callback(self.log.close)
             self._before = leaks.census()
             self._stack = stack.pop_all()
+        # everything made so far has an id up to this
+        self._mark: leaks.Mark = {}
         # hooks of the loaded object on which both ways of attaching were held together
         self._cross_checked: set[str] = set()
 
@@ -82,7 +84,7 @@ class Session:
     def _run_loaded(self, case: Case, program: Program, path: str) -> Observation:
         if HOOKS[case.hook].live:
             self.hooks.prepare(case.hook)
-        before = leaks.census()
+        self._mark = leaks.mark(self._mark)
         for entry in program.maps:
             maps.reset(entry)
         with companions.attached(path, program, case.companions) as refusal:
@@ -94,7 +96,7 @@ class Session:
             seen,
             maps=after,
             log=seen.log + maps.left_out(program.maps),
-            leaks=leaks.beyond(before),
+            leaks=leaks.after(self._mark),
             provenance=replace(seen.provenance, loader=program.loader),
         )
 

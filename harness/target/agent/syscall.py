@@ -79,9 +79,8 @@ def obj_pin(fd: int, path: str) -> None:
     call(OBJ_PIN, struct.pack("=QII", _address(name), fd, 0))
 
 
-def ids(command: int) -> Iterator[int]:
-    """All ids of one kind; `command` is PROG_NEXT_ID, MAP_NEXT_ID or LINK_NEXT_ID."""
-    last = 0
+def ids(command: int, last: int = 0) -> Iterator[int]:
+    """Ids of one kind beyond `last`; `command` is PROG_NEXT_ID, MAP_NEXT_ID or LINK_NEXT_ID."""
     while True:
         try:
             _, attr = call(command, struct.pack("=III", last, 0, 0))
