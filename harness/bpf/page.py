@@ -57,8 +57,8 @@ file, line, column and what was expected there.
 
 ## Not executed
 
-`gotox`, `addr_space_cast`, arguments on the stack (r11) and wide loads with numbers of maps or
-variables that belong to a running kernel end in `unsupported`, by name, when they are reached.
+`gotox`, arguments on the stack (r11) and wide loads with numbers of maps or variables that
+belong to a running kernel end in `unsupported`, by name, when they are reached.
 LD_ABS and LD_IND beyond the packet end the function with R0 = 0, as the kernel's rewrite does.
 
 ## Table

@@ -9,7 +9,7 @@ that is not in the table is unsupported when a call of it is reached.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harness.sim import graph, iterators, resources
+from harness.sim import arenafuncs, graph, iterators, resources
 from harness.sim.alu import M64
 from harness.sim.helper import dynptrs
 from harness.sim.semantics import PROFILES, Profile
@@ -110,6 +110,7 @@ _KFUNCS: dict[str, tuple[int, Callable[..., int | None]]] = {
     **iterators.KFUNCS,
     **graph.KFUNCS,
     **dynptrs.KFUNCS,
+    **arenafuncs.KFUNCS,
 }
 # since 6.19 some have a second name, without the arguments that only the verifier fills in
 _KFUNCS |= {name.removesuffix("_impl"): entry for name, entry in _KFUNCS.items()}

@@ -19,7 +19,7 @@ from harness.bpf.link import KCONFIG, LinkedFunction, Program, Ref, RefKind, lin
 from harness.bpf.special import spans
 from harness.errors import UsageError
 from harness.model import Companion
-from harness.sim import absent, helpers, kfuncs, unwind
+from harness.sim import absent, calls, helpers, kfuncs, unwind
 from harness.sim.companions import Attached
 from harness.sim.context import Context, tracing
 from harness.sim.engines import Code, Engine, Registers, reference
@@ -33,6 +33,7 @@ from harness.sim.frames import (
     check_depth,
     frames_left,
 )
+from harness.sim.mapkinds import arenas
 from harness.sim.maps import Map, check, create, fill
 from harness.sim.memory import STACK_BYTES, Memory, Region
 from harness.sim.objects import Objects
@@ -111,6 +112,7 @@ class Machine:
             region = self.memory.region(section.name, bytearray(section.data))
             region.writable = not section.read_only
             self.sections[section.name] = region
+        arenas.install(self)
 
     # ---- runs ---------------------------------------------------------------------------
 
@@ -176,6 +178,8 @@ class Machine:
         """A bpf-to-bpf call from instruction `pc`."""
         self.pc = pc
         return self._enter(program, callee, args)
+
+    caller = calls.caller
 
     def callback(self, address: int | None, args: list[int]) -> int:
         """A helper calls a function of the program; its value, which must be there."""
@@ -290,11 +294,11 @@ class Machine:
     def code(self, program: Program) -> Code:
         """A program as the engine executes it. Raises Fault for code that leaves a function.
 
-        A cleanup looks into the registers of all frames, which only the reference engine shows.
+        Only the reference engine shows a cleanup the registers of all frames, and knows arenas.
         """
         if program.name not in self._code:
-            engine = reference.prepare if self.profile.releases_at_throw else self.engine
-            self._code[program.name] = engine(self, program)
+            slow = self.profile.releases_at_throw or arenas.concerns(self, program)
+            self._code[program.name] = (reference.prepare if slow else self.engine)(self, program)
         return self._code[program.name]
 
     def engines(self) -> str:
@@ -343,7 +347,7 @@ class Machine:
             region.writable = False
             self.sections[name] = region
         if name not in self.sections:
-            raise Unsupported(f"global variables in section {name}")
+            return arenas.globals_of(self, name)
         return self.sections[name]
 
     def _kernel_symbol(self, ref: Ref) -> Region:
@@ -355,12 +359,10 @@ class Machine:
         raise Unsupported(f"extern {ref.name}")
 
     def _function_address(self, program: Program, start: int) -> int:
-        key = (program.name, str(start))
+        key, function = (program.name, str(start)), program.function_at(start)
         if key not in self._addresses:
-            function = program.function_at(start)
             address = self.memory.region(f"function {function.name}", bytearray()).address
-            self._addresses[key] = address
-            self._functions[address] = (program, function)
+            self._addresses[key], self._functions[address] = address, (program, function)
         return self._addresses[key]
 
     def map_at(self, address: int) -> Map:
@@ -396,5 +398,4 @@ class Machine:
 
     def line(self, program: Program, pc: int) -> str:
         """File and line of an instruction, "" where the object does not say."""
-        found = place(program, pc)
-        return found.short if found is not None else ""
+        return found.short if (found := place(program, pc)) else ""

@@ -11,6 +11,7 @@ from typing import Any
 from harness.bpf.mapdef import MapDef, MapType
 from harness.sim.errnos import E2BIG as E2BIG  # noqa: PLC0414  # for those who know it from here
 from harness.sim.errnos import EINVAL as EINVAL  # noqa: PLC0414
+from harness.sim.mapkinds.arenas import Arena
 from harness.sim.mapkinds.arrays import Array, PerCpuArray
 from harness.sim.mapkinds.hashes import Hash, LruHash, PerCpuHash
 from harness.sim.mapkinds.place import Place, refused
@@ -69,6 +70,7 @@ KINDS: dict[MapType, tuple[Callable[[Place], Map], str]] = {
     MapType.RINGBUF: (Ring, "positions and headers as mapped; consume() reads records"),
     MapType.BLOOM_FILTER: (Bloom, "no false positives; a miss in a filter in use is in doubt"),
     MapType.PERF_EVENT_ARRAY: (Targets, "bpf_perf_event_output is recorded"),
+    MapType.ARENA: (Arena, "32-bit pointers, sparse pages; without map_extra: somewhere"),
 }
 
 

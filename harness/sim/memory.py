@@ -81,15 +81,19 @@ class Memory:
 
     def region(self, name: str, data: bytearray) -> Region:
         """Make a region that holds `data` (not copied). Raises Unsupported over MAX_BYTES."""
-        self._used_bytes += len(data) + _REGION_BYTES
-        if self._used_bytes > MAX_BYTES:
-            raise Unsupported(f"more than {MAX_BYTES >> 20} MiB of memory in use")
+        self.charge(len(data) + _REGION_BYTES)
         while (key := _BASE | self._next) in self.regions:
             self._count()  # all numbers were in use once
         self._count()
         made = Region(name, key << 32, data)
         self.regions[key] = made
         return made
+
+    def charge(self, size_bytes: int) -> None:
+        """Count memory that is used; less than 0: that is not used any more."""
+        self._used_bytes += size_bytes
+        if self._used_bytes > MAX_BYTES:
+            raise Unsupported(f"more than {MAX_BYTES >> 20} MiB of memory in use")
 
     def _count(self) -> None:
         self._next = (self._next + 1) % STACKS

@@ -51,6 +51,11 @@ class Profile:
     # helpers as of 7.3: dynptr sizes of 64 bits, ring buffers that overwrite, newer flags of
     # bpf_skb_adjust_room, bpf_fib_lookup, bpf_redirect_peer
     late_helpers: bool = False
+    # arenas as of 6.18: pages from the smallest range that fits (range_tree.c, in v6.13), loads
+    # that extend the sign
+    late_arena: bool = False
+    # arena pages may be had and given back by programs that cannot sleep
+    arena_atomic: bool = False
     # BPF_PROG_TEST_RUN sets data_end for cgroup_skb programs (measured: not on 6.12)
     cgroup_skb_sees_data: bool = False
 
@@ -62,9 +67,11 @@ _RES_LOCK = frozenset({
 })  # fmt: skip
 _SINCE_6_11 = frozenset({
     "bpf_preempt_disable", "bpf_preempt_enable",
+    "bpf_arena_alloc_pages", "bpf_arena_free_pages",  # 6.9
     "bpf_iter_bits_new", "bpf_iter_bits_next", "bpf_iter_bits_destroy",
     "bpf_percpu_obj_new_impl", "bpf_percpu_obj_drop_impl",  # 6.7, which series-v1 is before
 })  # fmt: skip
+_SINCE_6_17 = frozenset({"bpf_list_front", "bpf_list_back", "bpf_arena_reserve_pages"})
 # besides those with "_impl" behind it
 _SHORT_NAMES = frozenset({
     "bpf_obj_new", "bpf_obj_drop", "bpf_percpu_obj_new", "bpf_percpu_obj_drop",
@@ -85,7 +92,8 @@ _V6_18 = replace(
     _V6_12,
     name="6.18",
     throw_types=_SINCE_6_7 | {"sock_ops"},
-    extra_kfuncs=_SINCE_6_11 | _IRQ | _RES_LOCK | {"bpf_list_front", "bpf_list_back"},
+    extra_kfuncs=_SINCE_6_11 | _IRQ | _RES_LOCK | _SINCE_6_17,
+    late_arena=True,
     calls_global_unpreempted=True,
     csum_diff_folds=True,
     cgroup_skb_sees_data=True,
@@ -94,6 +102,7 @@ _V7_3 = replace(
     _V6_18,
     name="7.3",
     late_helpers=True,
+    arena_atomic=True,
     max_frames=16,
     frames_restart_at_global=True,
     throw_types=_SINCE_6_7 | {"sock_ops", "raw_tp"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.bpf import disasm
 from harness.bpf.isa import registers_read
+from harness.sim.memory import TAG
 
 if TYPE_CHECKING:
     from harness.bpf.link import Program
@@ -251,7 +252,7 @@ class Trace:
         if number is None or self.memory is None:
             return value(number)
         region = self.memory.regions.get(number >> 32)
-        if region is None:
+        if region is None or number >> 56 != TAG:  # arena pointers are small numbers
             return value(number)
         offset = number & 0xFFFF_FFFF
         if region.shadow is not None and region.name.startswith(_STACK):

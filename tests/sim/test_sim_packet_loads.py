@@ -149,7 +149,6 @@ def test_what_a_kernel_does_not_take_is_a_fault_before_anything_runs(asm, slot, 
     ("slot", "words"),
     [
         (raw(0x0D, 1, 0, 0), "gotox"),
-        (raw(0xBF, 0x11, 1, 1), "addr_space_cast"),
         (raw(0x79, 0xB1, 8, 0), "arguments beyond the fifth"),
         (raw(0x18, 0x51, 0, 3) + r"\n" + raw(0, 0, 0, 0), "map_by_idx with number 3"),
     ],

@@ -27,6 +27,7 @@ from harness.sim.engines.native_loop import loop
 from harness.sim.engines.native_text import Text, prelude
 from harness.sim.engines.reference import ReferenceCode
 from harness.sim.frames import EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame, check_depth
+from harness.sim.mapkinds import arenas
 from harness.sim.signals import Fault, Throw, Unsupported
 from harness.sim.structure import check_for
 
@@ -325,6 +326,8 @@ def prepare(
     reason = declines(machine)
     if not reason and any(opcodes.PARAMS in (insn.dst, insn.src) for insn in program.insns):
         reason = "arguments beyond the fifth (r11)"
+    if not reason and arenas.concerns(machine, program):
+        reason = "arenas"
     if reason:
         raise Declined(reason)
     if machine.shared is None:

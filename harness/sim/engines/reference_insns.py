@@ -17,6 +17,7 @@ from harness.sim import alu, skbload
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines import Registers, expressions
 from harness.sim.engines.blocks import is_subprogram_call
+from harness.sim.mapkinds import arenas
 from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.structure import jump_target
@@ -29,6 +30,7 @@ Step = Callable[[Registers], None]
 # the last instruction of a block: where to go on, or EXIT
 Leave = Callable[[Registers], int]
 EXIT = -1
+_FETCHING = frozenset(n for n in isa.ATOMIC_OPS.values() if "fetch" in n or "xchg" in n)
 _NOTHING = [None] * 5
 
 
@@ -59,13 +61,13 @@ def _unsupported(what: str) -> Step:
 # ---- arithmetic ---------------------------------------------------------------------------------
 
 
-def _alu(_machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
+def _alu(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
     bits = 64 if insn.cls is Class.ALU64 else 32
     name = isa.ALU_OPS.get(insn.op, "")
     if name == "end":
         return _swap(pc, insn, bits)
     if name == "mov" and insn.uses_register:
-        return _move(pc, insn, bits)
+        return _move(machine, program, pc, insn, bits)
     if name == "neg":
         return _negate(insn, bits)
     if name in ("div", "mod") and insn.off == 1:
@@ -126,10 +128,25 @@ def _negate(insn: Insn, bits: int) -> Step:
     return negate
 
 
-def _move(pc: int, insn: Insn, bits: int) -> Step:
+def _cast(machine: "Machine", program: Program, insn: Insn) -> Step:
+    """addr_space_cast: to the kernel's 32 bits of an arena pointer, or to user space's address."""
+    arena, d, s = arenas.of(machine, program), insn.dst, insn.src
+    to_kernel = insn.imm == arenas.TO_KERNEL
+
+    def cast(regs: Registers) -> None:
+        if arena is None:
+            raise Fault(
+                "addr_space_cast insn can only be used in a program that has an associated arena"
+            )
+        regs[d] = regs[s] & M32 if to_kernel else arena.user(regs[s])
+
+    return cast
+
+
+def _move(machine: "Machine", program: Program, pc: int, insn: Insn, bits: int) -> Step:
     mask, d, s, width = (1 << bits) - 1, insn.dst, insn.src, insn.off
     if width == 1 and bits == 64:
-        return _unsupported("addr_space_cast: arenas are not modelled")
+        return _cast(machine, program, insn)
     if width not in (0, 8, 16, 32) or (width == 32 and bits == 32):
         return _bad(pc, insn)
     if width == 0:
@@ -188,6 +205,7 @@ def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
         return _bad(pc, insn)
 
     def sign_extended(regs: Registers) -> None:
+        arenas.check_signed(machine, (regs[s] + off) & M64)
         regs[d] = signed(load((regs[s] + off) & M64), size * 8) & M64
 
     return sign_extended
@@ -249,6 +267,8 @@ def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
         if name == "store_release":
             memory.store(address, size, value)
             return
+        if name in _FETCHING:
+            arenas.check_fetch(machine, address, size)
         old = memory.load(address, size)
         if name == "cmpxchg":
             if old == regs[0] & ((1 << bits) - 1):
