@@ -19,7 +19,7 @@ from harness.bpf.link import KCONFIG, LinkedFunction, Program, Ref, RefKind, lin
 from harness.bpf.special import spans
 from harness.errors import UsageError
 from harness.model import Companion
-from harness.sim import absent, calls, helpers, kfuncs, unwind
+from harness.sim import absent, helpers, kfuncs, unwind
 from harness.sim.companions import Attached
 from harness.sim.context import Context, tracing
 from harness.sim.engines import Code, Engine, Registers, reference
@@ -178,8 +178,6 @@ class Machine:
         """A bpf-to-bpf call from instruction `pc`."""
         self.pc = pc
         return self._enter(program, callee, args)
-
-    caller = calls.caller
 
     def callback(self, address: int | None, args: list[int]) -> int:
         """A helper calls a function of the program; its value, which must be there."""
@@ -398,4 +396,5 @@ class Machine:
 
     def line(self, program: Program, pc: int) -> str:
         """File and line of an instruction, "" where the object does not say."""
-        return found.short if (found := place(program, pc)) else ""
+        found = place(program, pc)
+        return found.short if found is not None else ""
