@@ -55,10 +55,10 @@ class Result:
 class _Trace:
     """What engines ask of a trace: whether somebody watches."""
 
-    on = False
+    on = instructions = False
 
     def __init__(self, watch: Watch | None) -> None:
-        self.every_instruction = watch
+        self.every_instruction = self.watcher = watch
 
 
 class Machine:
@@ -122,6 +122,18 @@ class Machine:
     ) -> int | None:
         """A call between functions of the program."""
         return self._frame(callee, args)
+
+    def caller(
+        self, _program: Program, callee: LinkedFunction, pc: int
+    ) -> Callable[[Registers], int]:
+        """The same, as what it does to the caller's registers."""
+
+        def call(registers: Registers) -> int:
+            registers[0] = self._frame(callee, registers[1:6])
+            registers[1:6] = [None] * 5
+            return pc + 1
+
+        return call
 
     def helper(self, number: int) -> Callable[[Registers], int | None]:
         """The suite's only helper."""

@@ -19,7 +19,7 @@ from harness.bpf.link import KCONFIG, LinkedFunction, Program, Ref, RefKind, lin
 from harness.bpf.special import spans
 from harness.errors import UsageError
 from harness.model import Companion
-from harness.sim import absent, helpers, kfuncs, unwind
+from harness.sim import absent, calls, helpers, kfuncs, unwind
 from harness.sim.companions import Attached
 from harness.sim.context import Context, tracing
 from harness.sim.engines import Code, Engine, Registers, reference
@@ -97,6 +97,7 @@ class Machine:
     attached: Attached = field(default_factory=Attached)
     # what an engine shares between the programs of this machine
     shared: Any = None
+    caller = calls.caller
 
     def __post_init__(self) -> None:
         allow_depth()
@@ -396,5 +397,4 @@ class Machine:
 
     def line(self, program: Program, pc: int) -> str:
         """File and line of an instruction, "" where the object does not say."""
-        found = place(program, pc)
-        return found.short if found is not None else ""
+        return found.short if (found := place(program, pc)) else ""

@@ -18,7 +18,10 @@ _BASE = TAG << 24
 # region numbers with this bit are stacks
 STACKS = 1 << 23
 _STACK_BASE = _BASE | STACKS
+_STACK_NUMBERS = STACKS - 1
 _OFFSET = 0xFFFF_FFFF
+# in place of an address: no register has it
+GONE = -1
 _MAX_RETIRED = 4096
 # regions that are gone and whose name is still known
 _MAX_ENDED = 256
@@ -40,7 +43,10 @@ StoreHook = Callable[[int, int, int], None]
 class Region:
     """One object in memory; only offsets low <= x < high may be touched."""
 
-    __slots__ = ("address", "data", "high", "load", "low", "name", "shadow", "store", "writable")
+    __slots__ = (
+        "address", "cells", "data", "high", "load", "low", "marks", "name", "shadow", "store",
+        "top", "writable",
+    )  # fmt: skip
 
     def __init__(self, name: str, address: int, data: bytearray) -> None:
         self.name = name
@@ -55,6 +61,10 @@ class Region:
         # for contexts, whose fields are not plain memory: offset and size in, value out
         self.load: LoadHook | None = None
         self.store: StoreHook | None = None
+        # of a frame's stack: what R10 is while it lives, GONE afterwards; data and shadow by size
+        self.top = GONE
+        self.cells: dict[int, memoryview] = {}
+        self.marks: dict[int, memoryview] = {}
 
     @property
     def key(self) -> int:
@@ -64,6 +74,19 @@ class Region:
 
 # no access is in it
 NOWHERE = Region("nothing", 0, bytearray())
+_UNWRITTEN = bytes(STACK_BYTES)
+
+
+def idle_stack(name: str) -> Region:
+    """A stack of no frame yet."""
+    made = Region(name, 0, bytearray(STACK_BYTES))
+    made.high, made.shadow = 0, bytearray(STACK_BYTES)
+    made.cells, made.marks = _by_size(memoryview(made.data)), _by_size(memoryview(made.shadow))
+    return made
+
+
+def _by_size(view: memoryview) -> dict[int, memoryview]:
+    return {1: view, 2: view.cast("H"), 4: view.cast("I"), 8: view.cast("Q")}
 
 
 class Memory:
@@ -110,23 +133,30 @@ class Memory:
         `number` makes the address: with what is left of the budget it is another one for each
         frame (of the last 8 million instructions), and costs nothing where nobody sees it.
         """
-        key = _STACK_BASE | number % STACKS
-        while key in self.regions:
-            key = _BASE | STACKS | (key + 1) % STACKS
-        if self._free_stacks:
-            made = self._free_stacks.pop()
-            made.name, made.address, made.shadow = name, key << 32, bytearray(STACK_BYTES)
-            made.high = STACK_BYTES
-        else:
-            made = Region(name, key << 32, bytearray(STACK_BYTES))
-            made.shadow = bytearray(STACK_BYTES)
-        self.regions[key] = made
+        made = self._free_stacks.pop() if self._free_stacks else idle_stack(name)
+        made.name = name
+        self.begin_stack(made, number)
         return made
+
+    def begin_stack(self, region: Region, number: int) -> int:
+        """Let a stack that is nobody's be a frame's, see `stack`: R10 of the frame."""
+        regions = self.regions
+        key = _STACK_BASE | number & _STACK_NUMBERS
+        while key in regions:
+            key = _STACK_BASE | (key + 1) & _STACK_NUMBERS
+        regions[key] = region
+        shadow = region.shadow
+        if shadow is not None and 1 in shadow:
+            shadow[:] = _UNWRITTEN
+        region.address = address = key << 32
+        region.high = STACK_BYTES
+        region.top = top = address + STACK_BYTES
+        return top
 
     def end_stack(self, region: Region) -> None:
         """End the life of a frame's stack."""
         del self.regions[region.address >> 32]
-        region.high = 0
+        region.high, region.top = 0, GONE
         self._free_stacks.append(region)
 
     def release(self, region: Region, what: str = "") -> None:

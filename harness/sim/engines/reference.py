@@ -47,6 +47,7 @@ class ReferenceCode:
 
     def __init__(self, machine: "Machine", program: Program) -> None:
         self._machine = machine
+        self._trace = machine.trace
         self._program = program
         self._ready: dict[int, _Ready] = {}
         # first instruction of a function -> its blocks
@@ -54,12 +55,10 @@ class ReferenceCode:
 
     def run(self, function: LinkedFunction, registers: Registers) -> int | None:
         """Execute a function: R0, or None. See harness.sim.engines.Code."""
-        if self._machine.trace.every_instruction is not None:
+        trace = self._trace
+        if trace.instructions or trace.watcher is not None:
             return self.run_from(function, function.start, registers)
-        try:
-            self._run(function, registers, function.start)
-        except EndFunction:
-            return 0
+        self._run(function, registers, function.start)
         result: int | None = registers[0]
         return result
 
@@ -86,11 +85,7 @@ class ReferenceCode:
         if floor is None:
             block = self._blocks(function).get(pc)
             floor = self._machine.budget - (block.cost if block is not None else 0)
-        try:
-            return self._run(function, registers, pc, max(floor, 0))
-        except EndFunction:
-            registers[0] = 0
-            return EXIT
+        return self._run(function, registers, pc, max(floor, 0))
 
     def resume(self, function: LinkedFunction, pc: int, registers: Registers) -> int | None:
         """Execute the rest of a function, for an engine that charged the block of `pc` already."""
@@ -122,17 +117,19 @@ class ReferenceCode:
         try:
             while pc != EXIT:
                 step = None
-                block = ready.get(pc) or self._make(function, pc)
-                machine.budget -= block.cost
-                if machine.budget < floor:
-                    if machine.budget < 0:
-                        machine.spend(0)  # says so
-                    machine.budget += block.cost
+                block = ready[pc] if pc in ready else self._make(function, pc)
+                left = machine.budget - block.cost
+                if left < floor:
+                    if left < 0:
+                        machine.spend(block.cost)  # says so
                     return pc
+                machine.budget = left
                 for step in block.steps:
                     step(registers)
                 leave = step = block.leave
                 pc = leave(registers)
+        except EndFunction:
+            registers[0] = 0
         except (TypeError, Fault, Unsupported) as error:
             self._explain(error, pc if step is None else ready[pc].pc_of(step), registers)
         return EXIT

@@ -15,7 +15,7 @@ from harness.bpf.isa import Class, Insn
 from harness.bpf.program import Program, Ref, RefKind
 from harness.sim import alu, skbload
 from harness.sim.alu import M32, M64, signed
-from harness.sim.engines import Registers, expressions
+from harness.sim.engines import Registers, expressions, reference_stack
 from harness.sim.engines.blocks import is_subprogram_call
 from harness.sim.mapkinds import arenas
 from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
@@ -183,6 +183,9 @@ def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     d, s, off, size = insn.dst, insn.src, insn.off, insn.size_bytes
     load, regions = machine.memory.loader(size), machine.memory.regions
     get, written, region = FORMATS[size].unpack_from, WRITTEN[size], NOWHERE
+    slot = reference_stack.slot(s, off, size)
+    if insn.mode == "mem" and slot is not None:
+        return reference_stack.load(machine, insn, slot)
     if insn.mode == "mem":
 
         def plain(regs: Registers) -> None:
@@ -232,6 +235,9 @@ def _store(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     region = NOWHERE
     if insn.mode != "mem":
         return _bad(pc, insn)
+    slot = reference_stack.slot(d, off, size)
+    if slot is not None:
+        return reference_stack.store(machine, insn, slot)
 
     def step(regs: Registers) -> None:
         nonlocal region
@@ -370,7 +376,7 @@ def make_leave(machine: "Machine", program: Program, pc: int) -> Leave | None:
     if insn.code == isa.EXIT:
         return goto(EXIT)
     if is_subprogram_call(insn):
-        return _call(machine, program, pc, insn)
+        return machine.caller(program, program.function_at(pc + 1 + insn.imm), pc)
     if target is None:
         return None
     if insn.code in (isa.JA, isa.JA32):
@@ -406,18 +412,6 @@ def make(d, s, c, taken, behind):
     return leave
 """)
     return made
-
-
-def _call(machine: "Machine", program: Program, pc: int, insn: Insn) -> Leave:
-    behind = pc + 1
-    callee = program.function_at(behind + insn.imm)
-
-    def call(regs: Registers) -> int:
-        regs[0] = machine.call(program, callee, regs[1:6], pc)
-        regs[1:6] = _NOTHING
-        return behind
-
-    return call
 
 
 _MAKERS: dict[Class, Callable[["Machine", Program, int, Insn], Step]] = {
