@@ -76,6 +76,7 @@ class Machine:
         self.trace = _Trace(watch)
         self.budget = budget
         self.depth = 0
+        self.maps: dict[str, Any] = {}
         # what R1 points to
         self.given = bytearray()
         # instruction of the call that is going on

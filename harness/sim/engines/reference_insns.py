@@ -8,6 +8,7 @@ fault with the register's name, so that no instruction pays for the check.
 
 import functools
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf import isa, opcodes
@@ -17,7 +18,6 @@ from harness.sim import alu, skbload
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines import Registers, expressions, reference_stack
 from harness.sim.engines.blocks import is_subprogram_call
-from harness.sim.mapkinds import arenas
 from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.structure import jump_target
@@ -128,10 +128,16 @@ def _negate(insn: Insn, bits: int) -> Step:
     return negate
 
 
+def _arenas(machine: "Machine") -> Any:
+    """The rules of arenas, None without maps: bpfthrow-plugin is to import little."""
+    return import_module("harness.sim.mapkinds.arenas") if machine.maps else None
+
+
 def _cast(machine: "Machine", program: Program, insn: Insn) -> Step:
     """addr_space_cast: to the kernel's 32 bits of an arena pointer, or to user space's address."""
-    arena, d, s = arenas.of(machine, program), insn.dst, insn.src
-    to_kernel = insn.imm == arenas.TO_KERNEL
+    rules, d, s = _arenas(machine), insn.dst, insn.src
+    arena = rules.of(machine, program) if rules is not None else None
+    to_kernel = rules is not None and insn.imm == rules.TO_KERNEL
 
     def cast(regs: Registers) -> None:
         if arena is None:
@@ -207,8 +213,11 @@ def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     if insn.mode != "memsx" or size == 8:
         return _bad(pc, insn)
 
+    rules = _arenas(machine)
+
     def sign_extended(regs: Registers) -> None:
-        arenas.check_signed(machine, (regs[s] + off) & M64)
+        if rules is not None:
+            rules.check_signed(machine, (regs[s] + off) & M64)
         regs[d] = signed(load((regs[s] + off) & M64), size * 8) & M64
 
     return sign_extended
@@ -260,7 +269,7 @@ def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
     if not name or (size < 4 and not moves):
         return _bad(pc, insn)
     d, s, off = insn.dst, insn.src, insn.off
-    memory, bits = machine.memory, size * 8
+    memory, bits, rules = machine.memory, size * 8, _arenas(machine)
     if name == "load_acquire":
 
         def acquire(regs: Registers) -> None:
@@ -273,8 +282,8 @@ def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
         if name == "store_release":
             memory.store(address, size, value)
             return
-        if name in _FETCHING:
-            arenas.check_fetch(machine, address, size)
+        if rules is not None and name in _FETCHING:
+            rules.check_fetch(machine, address, size)
         old = memory.load(address, size)
         if name == "cmpxchg":
             if old == regs[0] & ((1 << bits) - 1):
