@@ -51,6 +51,9 @@ _PACKETS = ("eth ipv4 tcp payload=64", "eth ipv6 udp payload=200", "eth vlan=5 i
 _BATCH = 1_000
 # the first run of a program, and many
 _REPEATS = (1, 300)
+# a ratio of `auto` above which a program is measured again, and how often at most
+_DOUBTFUL = 1.2
+_MORE = 3
 
 
 def measure() -> dict[str, Any]:
@@ -218,18 +221,37 @@ def _auto(cases: list[Case], engines: list[str], repeat: int) -> dict[str, float
     ratios, sums = [], dict.fromkeys((*engines, choice.AUTO), 0.0)
     for case in chosen:
         try:
-            spent = _spent(case, list(sums), repeat)
+            spent = _settled(case, engines, repeat)
         except (Fault, Unsupported, ObjectError):
             continue  # it does not run on any engine
         for name in sums:
             sums[name] += spent[name]
-        ratios.append(spent[choice.AUTO] / min(spent[name] for name in engines))
+        ratios.append(_ratio(spent, engines))
     return {
         "programs": len(ratios),
         "median": statistics.median(ratios),
         "worst": max(ratios),
         "of the sums": sums[choice.AUTO] / min(sums[name] for name in engines),
     }
+
+
+def _ratio(spent: dict[str, float], engines: list[str]) -> float:
+    return spent[choice.AUTO] / min(spent[name] for name in engines)
+
+
+def _settled(case: Case, engines: list[str], repeat: int) -> dict[str, float]:
+    """`_spent` for engines and `auto`, with more tries of all of them where the ratio is high.
+
+    A run takes 0.1 ms, and a busy moment can last for all tries of one program.
+    """
+    names = [*engines, choice.AUTO]
+    spent = _spent(case, names, repeat)
+    for _ in range(_MORE):
+        if _ratio(spent, engines) <= _DOUBTFUL:
+            break
+        more = _spent(case, names, repeat)
+        spent = {name: min(spent[name], more[name]) for name in names}
+    return spent
 
 
 def _spent(case: Case, engines: list[str], repeat: int) -> dict[str, float]:
