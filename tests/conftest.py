@@ -2,10 +2,16 @@
 """What every test directory shares."""
 
 import os
+import signal
 
 import pytest
 
 pytest_plugins = ["pytester"]
+
+# A shell starts what runs in the background with SIGINT ignored, which children inherit: what the
+# tests of Ctrl-C start would never hear of it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
