@@ -2,9 +2,9 @@
 /* Arena pages: what was written before the throw stays, pages that are not there read as 0. */
 #include "exceptions.h"
 
-#define __arena __attribute__((address_space(1)))
+#define __arena	   __attribute__((address_space(1)))
 #define PAGE_BYTES 4096
-#define BASE (0x1ull << 44 | 0x10000)
+#define BASE	   (0x1ull << 44 | 0x10000)
 
 #ifndef __ulong
 #define __ulong(name, val) enum { name##_value = val } name
