@@ -245,14 +245,6 @@ class Btf:
         if "___" in name and essential(name) != name:
             self._flavours.setdefault(essential(name), []).extend(ids)
 
-    def tags_of(self, type_id: int) -> tuple[str, ...]:
-        """Declaration tags on the whole of a type (component -1), in BTF order."""
-        return tuple(
-            t.name
-            for t in self.of_kind(Kind.DECL_TAG)
-            if t.type_id == type_id and t.component == -1
-        )
-
     def string(self, offset: int) -> str:
         """String at `offset` of the string section."""
         found = self._texts.get(offset)

@@ -15,7 +15,7 @@ from harness.target.deadline import Deadline
 PLACE = "/run/bpfthrow"
 # on the guest's own loopback; sshd_config permits it
 AGENT_PORT = 7117
-_PUSH_TIMEOUT_S = 30.0
+PUSH_TIMEOUT_S = 30.0
 _START_TIMEOUT_S = 60.0
 # a guest that is up already lets us in at once, or never
 _WARM_TIMEOUT_S = 40.0
@@ -60,7 +60,7 @@ def _start_agent(transport: paramiko.Transport, guest: vm.Guest, scale: float) -
         with channel.limited(transport, deadline.left_s()):
             session = transport.open_session(timeout=deadline.left_s())
             session.exec_command(f"exec {shlex.join(argv)}")
-            files = channel.Files(transport, _PUSH_TIMEOUT_S * factor)
+            files = channel.Files(transport, PUSH_TIMEOUT_S * factor)
             files.push({remote: archive, f"{remote}.pushed": b""})
             said = session.makefile("rb").readline()
             words = b"" if said == b"listening\n" else session.makefile_stderr("rb").read()

@@ -22,10 +22,9 @@ from harness.target.base import Facts
 from harness.target.client import AgentClient, missing_options
 from harness.target.deadline import Deadline
 from harness.target.machine import Machine
-from harness.target.prepare import AGENT_PORT, PLACE, prepare
+from harness.target.prepare import AGENT_PORT, PLACE, PUSH_TIMEOUT_S, prepare
 
 _ATTACH_TIMEOUT_S = 20.0
-_PUSH_TIMEOUT_S = 30.0
 # after a panic QEMU needs a moment to end
 _DEATH_S = 3.0
 _PANICKED = re.compile(
@@ -158,7 +157,7 @@ class VirtualTarget:
         factor = guest.scale * self._settings.timeout_scale
         assert guest.transport is not None
         agent = channel.attach_agent(guest.transport, AGENT_PORT, _ATTACH_TIMEOUT_S * factor)
-        files = channel.Files(guest.transport, _PUSH_TIMEOUT_S * factor)
+        files = channel.Files(guest.transport, PUSH_TIMEOUT_S * factor)
         self._client = AgentClient(agent, files.push, f"{PLACE}/objects", factor)
         hello = self._client.hello()
         if hello["kernel"] != self._machine.release:

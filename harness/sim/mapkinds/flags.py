@@ -2,5 +2,3 @@
 """Flags of map operations (include/uapi/linux/bpf.h)."""
 
 ANY, NOEXIST, EXIST, LOCK = 0, 1, 2, 4
-# map_flags of a definition
-NO_PREALLOC = 1

@@ -298,13 +298,8 @@ def raw_tracepoint_open(fd: int, name: str = "") -> int:
     return call(RAW_TRACEPOINT_OPEN, struct.pack("=QII", _address(where), fd, 0))[0]
 
 
-def prog_attach(fd: int, target: int, attach_type: int) -> None:
-    """BPF_PROG_ATTACH; `target` is an interface index or a cgroup's descriptor."""
-    call(PROG_ATTACH, struct.pack("=IIIIIIQ", target, fd, attach_type, 0, 0, 0, 0))
-
-
 def prog_detach(fd: int, target: int, attach_type: int) -> None:
-    """Detach what bpf or bpftool attached with BPF_PROG_ATTACH."""
+    """Detach from `target`, an interface index or a cgroup's descriptor (BPF_PROG_ATTACH)."""
     call(PROG_DETACH, struct.pack("=IIIIIIQ", target, fd, attach_type, 0, 0, 0, 0))
 
 
