@@ -92,6 +92,17 @@ class Plan:
     began_s: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Share:
+    """What came of one target."""
+
+    # as in Plan.specs
+    spec: str
+    # None where the target was never up
+    tested: Tested | None
+    results: tuple[Result, ...]
+
+
 def list_cases(plan: Plan) -> int:
     """Print the chosen cases; the exit code."""
     for case in _select(plan):
@@ -103,12 +114,18 @@ def run(plan: Plan, started: Mapping[str, Begun]) -> int:
     """Run the cases and report; the exit code. `started`: guests that boot already, by spec."""
     if plan.settings.profile:
         semantics.profile(plan.settings.profile)  # a name that nobody knows ends here
-    runs, results = _run_all(plan, started)
-    tested = tuple(each.tested for each in runs if each.tested)
-    header = RunHeader(tested, clang=_clang(), seconds=time.monotonic() - plan.began_s)
-    results = [_with_trace(result, plan.settings.profile) for result in results]
+    shares = run_all(plan, started)
+    header = header_of(plan, shares)
+    found = [result for share in shares for result in share.results]
+    results = [_with_trace(result, plan.settings.profile) for result in found]
     _report(results, header, plan.settings)
     return exit_code(results, header)
+
+
+def header_of(plan: Plan, shares: Sequence[Share]) -> RunHeader:
+    """What was tested, for a report."""
+    tested = tuple(share.tested for share in shares if share.tested)
+    return RunHeader(tested, clang=_clang(), seconds=time.monotonic() - plan.began_s)
 
 
 def _select(plan: Plan) -> list[Case]:
@@ -120,7 +137,8 @@ def _select(plan: Plan) -> list[Case]:
     return cases
 
 
-def _run_all(plan: Plan, started: Mapping[str, Begun]) -> tuple[list[_Run], list[Result]]:
+def run_all(plan: Plan, started: Mapping[str, Begun]) -> list[Share]:
+    """Run the chosen cases on every target of the plan; one share for each, in its order."""
     out: queue.Queue[tuple[_Run, Result | Exception | None]] = queue.Queue()
     cases: Future[list[Case]] = Future()
     stop = threading.Event()
@@ -147,7 +165,7 @@ def _run_all(plan: Plan, started: Mapping[str, Begun]) -> tuple[list[_Run], list
                 each.abort()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return runs, results
+    return [Share(each.spec, each.tested, tuple(results[each.spec])) for each in runs]
 
 
 def _fetch(plan: Plan) -> None:
@@ -160,7 +178,7 @@ def _gather(
     runs: Sequence[_Run],
     out: "queue.Queue[tuple[_Run, Result | Exception | None]]",
     progress: Progress | None,
-) -> list[Result]:
+) -> dict[str, list[Result]]:
     results: dict[str, list[Result]] = {each.spec: [] for each in runs}
     left = len(runs)
     while left:
@@ -174,7 +192,7 @@ def _gather(
             results[which.spec].append(item)
             if progress:
                 progress.result(item)
-    return [result for each in runs for result in results[each.spec]]
+    return results
 
 
 def _clang() -> str:
