@@ -40,8 +40,12 @@ class Settings:
     keep_vm: bool = False
     # boot every guest anew; save none
     cold: bool = False
+    # ask the verifier what it counted for each program
+    statistics: bool = False
     # where consoles, logs and captures of failed cases go
     artifacts: Path = Path("build/artifacts")
+    # times that a failed case is tried again in a fresh guest: 0 or 1
+    retries: int = 1
     # factor on every deadline
     timeout_scale: float = 1.0
     json: Path | None = None
@@ -106,6 +110,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _retries(text: str) -> int:
+    # more than one would be looking for a good answer
+    if text not in ("0", "1"):
+        raise ValueError("0 or 1")
+    return int(text)
+
+
 def _memory(text: str) -> int:
     if not text.isdecimal() or int(text) < 64:
         raise ValueError("a whole number of MiB, 64 or more")
@@ -142,7 +153,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("memory", _memory, "memory of the guest in MiB", "MIB"),
     Setting("keep_vm", _switch, "leave the guest running afterwards", switch=True),
     Setting("cold", _switch, "boot guests anew instead of restoring saved ones", switch=True),
+    Setting("statistics", _switch, "keep what the verifier counted in each log", switch=True),
     Setting("artifacts", _path, "directory for consoles, logs and captures", "DIR"),
+    Setting("retries", _retries, "try a failed case again in a fresh guest: 0 or 1", "N"),
     Setting("timeout_scale", _factor, "multiply every deadline by this", "X"),
     Setting("json", _path, "write the results as JSON", "FILE"),
     Setting("junit", _path, "write the results as JUnit XML", "FILE"),

@@ -73,7 +73,10 @@ class _Run:
                 target=pipeline.simulate_ahead, args=(cases, target.release, profile)
             )
             ahead.start()
-            for result in pipeline.run_cases(target, cases, profile=profile, scale=scale):
+            retries = self.settings.retries
+            for result in pipeline.run_cases(
+                target, cases, profile=profile, scale=scale, retries=retries
+            ):
                 self.tested = self.tested or pipeline.tested(target, result, self.spec)
                 yield result
             ahead.join()

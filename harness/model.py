@@ -166,6 +166,8 @@ class Result:
     # None where the simulator has no say (a rejection is the verifier's business)
     simulated: Observation | None = None
     differences: tuple[Difference, ...] = ()
+    # the same case once more, in a fresh guest, where this attempt failed; None: not tried
+    again: "Result | None" = None
 
     @property
     def agree(self) -> bool:

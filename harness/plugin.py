@@ -24,6 +24,7 @@ from harness.model import Case, Observation, Provenance, Result, Verdict
 from harness.report import table
 from harness.report.detail import detail, evidence
 from harness.report.outcome import (
+    FAILURES,
     Outcome,
     RunHeader,
     Tested,
@@ -36,14 +37,13 @@ from harness.report.style import style_for
 # settings that are options of pytest too; json, junit and profile are left to the command
 OPTIONS = (
     "kernel", "hook", "target", "artifacts", "keep_vm", "cpus", "memory", "timeout_scale",
-    "accelerator",
+    "accelerator", "retries",
 )  # fmt: skip
 MARKERS = (
     "kernel: needs a real kernel; runs only with --kernel or --target",
     "needs(feature, ...): features that the case's target must have",
     "crashes(why): may crash the kernel; never runs on --target local",
 )
-_FAILED = (Outcome.DIFFER, Outcome.CRASHED, Outcome.HUNG)
 _NOBODY = "no-kernel"
 
 
@@ -241,7 +241,8 @@ def bpf_result(request: pytest.FixtureRequest, bpf_target: Machine, bpf_case: Ca
         pytest.skip(f"{bpf_target.label} could not be had: {bpf_target.broken}")
     try:
         target = bpf_target.open()
-        result = run.judge(bpf_case, target, state.settings.profile)
+        settings = state.settings
+        result = run.judge(bpf_case, target, settings.profile, retries=settings.retries)
     except BpfthrowError as error:
         # an agent that fails over one case is no reason to give up the machine
         if isinstance(error, MachineLostError) or not bpf_target.is_open:
@@ -324,7 +325,7 @@ def pytest_runtest_makereport(
         tail = "\n".join(getattr(error, "evidence", "").splitlines()[-20:])
         text = f"{error}\n{tail}" if tail else str(error)
         report.longrepr = _Text(text, first_line(error.message))  # type: ignore[assignment]
-    elif result and report.when == "call" and report.failed and outcome(result) in _FAILED:
+    elif result and report.when == "call" and report.failed and outcome(result) in FAILURES:
         header = item.config.stash[_STATE].header()
         text = detail(result, header, with_evidence=False)
         report.longrepr = _Text(text, _headline(result))  # type: ignore[assignment]

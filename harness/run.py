@@ -4,17 +4,18 @@
 Owns the order of things and the deadline of a whole run. Prints nothing.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from harness.bpf.environment import NOWHERE, Environment
-from harness.compare import compare, expectation_for, expected_verdict
+from harness.compare import REACHED, compare, expectation_for, expected_verdict
 from harness.environments import environment_of, needs_kernel
 from harness.errors import BpfthrowError, MachineLostError, ObjectError, UsageError, WorldError
 from harness.hooks import HOOKS
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
-from harness.report.outcome import Tested
+from harness.report.outcome import FAILURES, Tested, outcome
 from harness.series import series_of
 from harness.sim import run_case
 from harness.sim.run import load
@@ -63,11 +64,28 @@ def traced(case: Case, release: str, profile: str = "") -> str:
     return run_case(case, profile or series_of(release), trace=True, environment=environment).trace
 
 
-def judge(case: Case, target: Target, profile: str = "") -> Result:
+def judge(case: Case, target: Target, profile: str = "", *, retries: int = 0) -> Result:
     """Run one case on the target and in the simulator, and compare.
 
-    MachineLostError when there is no machine and none can be had.
+    With `retries`, a failed case is tried once more in a fresh guest, where there is such a thing;
+    its result stays the first one. MachineLostError when there is no machine and none can be had.
     """
+    first = _judge(case, target, profile)
+    if not retries or outcome(first) not in FAILURES:
+        return first
+    if first.observed.verdict in REACHED:
+        # the guest goes, and with it what the cases before left behind
+        first = _with_leaks(first, target)
+    if not target.renew():
+        return first
+    try:
+        again = _judge(case, target, profile)
+    except WorldError as error:
+        again = _lost(case, target.name, error)
+    return dataclasses.replace(first, again=again)
+
+
+def _judge(case: Case, target: Target, profile: str) -> Result:
     observed = target.run(case)
     # not target.facts: after a crash that would boot another guest
     release = observed.provenance.kernel or target.release
@@ -98,7 +116,12 @@ def tested(target: Target, result: Result, spec: str) -> Tested | None:
 
 
 def run_cases(
-    target: Target, cases: Sequence[Case], *, profile: str = "", scale: float = 1.0
+    target: Target,
+    cases: Sequence[Case],
+    *,
+    profile: str = "",
+    scale: float = 1.0,
+    retries: int = 0,
 ) -> Iterator[Result]:
     """A result for each case, as it comes. A lost machine loses the rest, each with the cause."""
     deadline = Deadline((RUN_TIMEOUT_S + RUN_TIMEOUT_PER_CASE_S * len(cases)) * scale)
@@ -113,7 +136,7 @@ def run_cases(
         if last is not None:
             yield last
         try:
-            last = judge(case, target, profile)
+            last = judge(case, target, profile, retries=retries)
         except UsageError as error:
             # a mistake in one case (an input that its hook cannot take) fails that case only
             last = _mistaken(case, target, error)
@@ -174,6 +197,4 @@ def _with_leaks(last: Result, target: Target) -> Result:
         )
         for leak in leaks
     )
-    return Result(
-        last.case, last.target, last.observed, last.simulated, (*last.differences, *found)
-    )
+    return dataclasses.replace(last, differences=(*last.differences, *found))

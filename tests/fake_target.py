@@ -32,6 +32,7 @@ class FakeTarget:
     release: str = RELEASE
     left_behind: tuple[str, ...] = ()
     expects_throw: bool = True
+    renewable: bool = True
     # what happened, in order: "open", "run ID", "finish", "close"
     log: list[str] = field(default_factory=list)
 
@@ -48,6 +49,10 @@ class FakeTarget:
             **{name: getattr(seen, name) for name in Observation.__dataclass_fields__}
             | {"provenance": provenance}
         )
+
+    def renew(self):
+        self.log.append("renew")
+        return self.renewable
 
     def finish(self):
         self.log.append("finish")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from harness.compare import has_say
 from harness.logmatch import useful_lines
 from harness.model import Observation, Result, Verdict
-from harness.report.outcome import RunHeader, value
+from harness.report.outcome import RunHeader, again, outcome, value
 
 # evidence is cut to this many lines; all of it is in the JSON
 _EVIDENCE_LINES = 40
@@ -30,6 +30,8 @@ def detail(result: Result, header: RunHeader | None = None, *, with_evidence: bo
         lines += _block(f"{item.path}: {left} says", item.expected, indent=2)
         lines += _block(f"{' ' * len(item.path)}  {right} says", item.observed, indent=2)
         lines += [f"    rule: {item.rule}"]
+    if result.again is not None:
+        lines += [f"  {outcome(result)}: {again(result)}"]
     lines += [f"  simulator: {_described(result)}"]
     lines += [f"  kernel:    {_observation(observed, case.hook)}"]
     for title, text in evidence(result) if with_evidence else ():

@@ -9,7 +9,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.hooks import HOOKS
 from harness.model import Observation, Result, Verdict
-from harness.report.outcome import summary
+from harness.report.outcome import SUMMARY, Outcome, outcome, summary
 from harness.wire import to_json
 
 SCHEMA = 1
@@ -36,11 +36,22 @@ def case_object(result: Result) -> dict[str, Any]:
         "kernel": result.observed.provenance.kernel,
         "status": str(result.observed.verdict),
         "agree": result.agree,
+        "flaky": outcome(result) is Outcome.FLAKY,
+        "again": None if result.again is None else _again(result.again),
         "simulated": None if simulated is None else observation_object(simulated),
         "observed": observation_object(result.observed),
         "differences": to_json(result.differences),
         "provenance": to_json(result.observed.provenance),
         "duration_s": result.observed.duration_s,
+    }
+
+
+def _again(result: Result) -> dict[str, Any]:
+    return {
+        "status": str(result.observed.verdict),
+        "agree": result.agree,
+        "observed": observation_object(result.observed),
+        "differences": to_json(result.differences),
     }
 
 
@@ -70,9 +81,7 @@ _LIST, _DICT = (list,), (dict,)
 _NONE = type(None)
 
 _DOCUMENT: dict[str, tuple[type, ...]] = {"schema": _INT, "summary": _DICT, "cases": _LIST}
-_SUMMARY = dict.fromkeys(
-    ("cases", "agree", "differ", "rejected", "unsupported", "crashed", "hung", "lost"), _INT
-)
+_SUMMARY = dict.fromkeys(SUMMARY, _INT)
 _PROVENANCE = dict.fromkeys(
     ("source", "kernel", "accelerator", "jit", "engine", "loader", "attached_by"), _STR
 )
@@ -94,6 +103,12 @@ _OBSERVATION: dict[str, tuple[type, ...]] = {
     "duration_s": _NUMBER,
     "provenance": _DICT,
 }
+_AGAIN: dict[str, tuple[type, ...]] = {
+    "status": _STR,
+    "agree": _BOOL,
+    "observed": _DICT,
+    "differences": _LIST,
+}
 _DIFFERENCE: dict[str, tuple[type, ...]] = {
     "path": _STR,
     "expected": _STR,
@@ -110,6 +125,8 @@ _CASE: dict[str, tuple[type, ...]] = {
     "kernel": _STR,
     "status": _STR,
     "agree": _BOOL,
+    "flaky": _BOOL,
+    "again": (dict, _NONE),
     "simulated": (dict, _NONE),
     "observed": _DICT,
     "differences": _LIST,
@@ -147,6 +164,10 @@ def _case(where: str, case: Any) -> list[str]:
         found += _observation(f"{where}.simulated", case["simulated"])
     for index, difference in enumerate(case["differences"]):
         found += _object(f"{where}.differences[{index}]", difference, _DIFFERENCE)
+    if case["again"] is not None:
+        found += _object(f"{where}.again", case["again"], _AGAIN)
+    if case["flaky"] and case["again"] is None:
+        found.append(f"{where}.flaky: true without another attempt")
     if case["agree"] and case["differences"]:
         found.append(f"{where}.agree: true with differences")
     return found
@@ -162,7 +183,7 @@ def _observation(where: str, data: Any) -> list[str]:
 
 
 def _counts(counts: Mapping[str, int], cases: Sequence[Any]) -> list[str]:
-    classes = ("agree", "differ", "unsupported", "crashed", "hung", "lost")
+    classes = [name for name in SUMMARY if name not in ("cases", "rejected")]
     checks: Iterable[tuple[str, int, int]] = (
         ("cases", counts["cases"], len(cases)),
         ("agree", counts["agree"], sum(case["agree"] for case in cases)),

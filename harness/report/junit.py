@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """JUnit XML: one testsuite a target, its facts as properties.
 
-A difference, crash or hang is a failure; a lost machine is an error; an unsupported case is
-skipped, unless its whole target ran nothing although it should have: then it is a failure.
+A difference, crash, hang or flaky case is a failure; a lost machine is an error; an unsupported
+case is skipped, unless its whole target ran nothing although it should have: then it is a failure.
 """
 
 import re
@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 from harness.model import Result
 from harness.report.detail import detail
 from harness.report.outcome import (
+    FAILURES,
     Outcome,
     RunHeader,
     first_line,
@@ -22,7 +23,6 @@ from harness.report.outcome import (
 
 # what XML 1.0 cannot carry, not even escaped
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_FAILURES = (Outcome.DIFFER, Outcome.CRASHED, Outcome.HUNG)
 
 
 def junit(results: Sequence[Result], header: RunHeader) -> str:
@@ -71,7 +71,7 @@ def _case(result: Result, header: RunHeader, *, barren: bool) -> ET.Element:
     if kind is Outcome.AGREE:
         return case
     message = _clean(_reason(result))
-    if kind in _FAILURES or barren:
+    if kind in FAILURES or barren:
         child = ET.SubElement(case, "failure", message=message, type=kind)
         child.text = _clean(detail(result, header))
     elif kind is Outcome.LOST:

@@ -23,6 +23,8 @@ class Outcome(StrEnum):
     UNSUPPORTED = "unsupported"
     CRASHED = "crashed"
     HUNG = "hung"
+    # failed, and did not when tried again
+    FLAKY = "flaky"
     LOST = "lost"
 
 
@@ -70,8 +72,18 @@ _FATAL = {
 }
 
 
+# what fails a run
+FAILURES = frozenset({Outcome.DIFFER, Outcome.CRASHED, Outcome.HUNG, Outcome.FLAKY})
+_GOOD = frozenset({Outcome.AGREE, Outcome.UNSUPPORTED})
+
+
 def outcome(result: Result) -> Outcome:
-    """The class of a result. An unsupported case with a kernel splat differs."""
+    """The class of a result. An unsupported case with a kernel splat differs.
+
+    A result is its first attempt's: a second one without a failure only makes it flaky.
+    """
+    if result.again is not None and outcome(result.again) in _GOOD:
+        return Outcome.FLAKY
     verdict = result.observed.verdict
     if verdict in _FATAL:
         return _FATAL[verdict]
@@ -80,14 +92,18 @@ def outcome(result: Result) -> Outcome:
     return Outcome.UNSUPPORTED if verdict is Verdict.UNSUPPORTED else Outcome.AGREE
 
 
+# keys of summary(), in their order
+SUMMARY = (
+    "cases", "agree", "differ", "rejected", "unsupported", "crashed", "hung", "flaky", "lost"
+)  # fmt: skip
+
+
 def summary(results: Iterable[Result]) -> dict[str, int]:
     """Counts for the JSON's "summary": cases is the sum of all others except `rejected`.
 
     `rejected` counts refused loads, as declared (they agree) or not (they differ).
     """
-    counts = dict.fromkeys(
-        ("cases", "agree", "differ", "rejected", "unsupported", "crashed", "hung", "lost"), 0
-    )
+    counts = dict.fromkeys(SUMMARY, 0)
     for result in results:
         counts["cases"] += 1
         counts[outcome(result)] += 1
@@ -111,12 +127,12 @@ def nothing_ran(results: Sequence[Result], header: RunHeader) -> tuple[str, ...]
 
 
 def exit_code(results: Sequence[Result], header: RunHeader) -> Exit:
-    """0 all agree, 1 a difference, crash, hang or a suite that ran nothing, 128 a lost machine.
+    """0 all agree, 1 one of FAILURES or a suite that ran nothing, 128 a lost machine.
 
     A difference found beats a machine lost. No result at all is 128: nobody had a machine.
     """
     outcomes = {outcome(result) for result in results}
-    if outcomes & {Outcome.DIFFER, Outcome.CRASHED, Outcome.HUNG}:
+    if outcomes & FAILURES:
         return Exit.DIFFERENCE
     if Outcome.LOST in outcomes or not results:
         return Exit.LOST
@@ -171,6 +187,11 @@ def notes(results: Sequence[Result], header: RunHeader) -> list[str]:
         for result in results
         for item in result.differences
     ]
+    lines += [
+        f"{_name(result)}: {outcome(result)}: {again(result)}"
+        for result in results
+        if result.again is not None
+    ]
     lines += _grouped(
         (result.target, str(result.observed.verdict), first_line(result.observed.message))
         for result in results
@@ -186,6 +207,15 @@ def notes(results: Sequence[Result], header: RunHeader) -> list[str]:
         for name in nothing_ran(results, header)
     ]
     return lines
+
+
+def again(result: Result) -> str:
+    """What became of a failed case when it was tried again; "" where it was not."""
+    if result.again is None:
+        return ""
+    seen = result.again.observed
+    how = "without a difference" if outcome(result.again) in _GOOD else "a failure again"
+    return f"in a fresh guest: {value(seen, result.case.hook)}, {how}"
 
 
 def _name(result: Result) -> str:
@@ -206,7 +236,7 @@ def verdict_line(results: Sequence[Result], header: RunHeader) -> str:
     counts = summary(results)
     parts = [
         f"{counts[key]} {key}"
-        for key in ("agree", "differ", "crashed", "hung", "lost", "unsupported")
+        for key in ("agree", "differ", "crashed", "hung", "flaky", "lost", "unsupported")
         if counts[key] or key in ("agree", "differ")
     ]
     took = f" in {header.seconds:.1f} s" if header.seconds else ""

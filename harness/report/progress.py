@@ -5,7 +5,7 @@ import contextlib
 from typing import TextIO
 
 from harness.model import Result
-from harness.report.outcome import Outcome, first_line, outcome, simulated_value, value
+from harness.report.outcome import Outcome, again, first_line, outcome, simulated_value, value
 from harness.report.style import Style, style_for
 
 
@@ -36,7 +36,9 @@ class Progress:
             f" {result.case.hook}: kernel {value(result.observed, result.case.hook)},"
             f" simulator {simulated_value(result)}, {result.observed.duration_s * 1000:.0f} ms"
         )
-        if kind is Outcome.DIFFER:
+        if result.again is not None:
+            line += f" ({kind}: {again(result)})"
+        elif kind is Outcome.DIFFER:
             line += f" ({result.differences[0].path})"
         elif kind is not Outcome.AGREE and result.observed.message:
             line += f" ({first_line(result.observed.message, 80)})"

@@ -59,6 +59,9 @@ class Target(Protocol):
         MachineLostError when there is no machine any more and none can be had.
         """
 
+    def renew(self) -> bool:
+        """Let the next case find a fresh machine; False where there is no other one."""
+
     def finish(self) -> tuple[str, ...]:
         """Unload everything; what was left behind by the last object, as in Observation.leaks."""
 

@@ -72,6 +72,10 @@ class RemoteTarget:
         duration_s = seen.duration_s or time.monotonic() - began
         return replace(seen, provenance=provenance, duration_s=duration_s)
 
+    def renew(self) -> bool:
+        """There is only this machine."""
+        return False
+
     def finish(self) -> tuple[str, ...]:
         """Unload everything; what was left behind."""
         return self._client.finish()

@@ -98,6 +98,22 @@ class VirtualTarget:
         duration_s = seen.duration_s or time.monotonic() - began
         return replace(seen, provenance=provenance, duration_s=duration_s)
 
+    def renew(self) -> bool:
+        """A guest of our own, restored or booted, for the next case."""
+        if self._aborted or self._broken is not None:
+            return False
+        guest = self._guest
+        if guest is not None and guest.lock is not None:
+            # somebody else's warm guest stays as it is; the next one would be that again
+            self._let_go()
+            guest.release()
+        else:
+            self._drop()
+        self._guest = boot.new(
+            self._machine, detached=self._settings.keep_vm, cold=self._settings.cold
+        )
+        return True
+
     def finish(self) -> tuple[str, ...]:
         """Unload everything; what was left behind."""
         return self._client.finish() if self._client else ()
@@ -226,11 +242,15 @@ class VirtualTarget:
             provenance=Provenance(kernel=self._machine.release),
         )
 
-    def _drop(self) -> None:
+    def _let_go(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.close()
-        guest, self._guest = self._guest, None
+        self._guest = None
+
+    def _drop(self) -> None:
+        guest = self._guest
+        self._let_go()
         if guest is None:
             return
         # an interrupted run leaves a guest that it found as it found it

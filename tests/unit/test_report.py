@@ -65,13 +65,17 @@ CRASHED = row(
 )
 HUNG = row(Observation(Verdict.HUNG), differences=(WRONG,))
 SPLATTED = row(Observation(Verdict.UNSUPPORTED), differences=(WRONG,))
-ALL = [AGREES, DIFFERS, REFUSED, ABSENT, LOST, CRASHED, HUNG, SPLATTED]
+FLAKY = replace(DIFFERS, again=row(id="throw/depth/other"))
+TWICE = replace(CRASHED, again=DIFFERS)
+ALL = [AGREES, DIFFERS, REFUSED, ABSENT, LOST, CRASHED, HUNG, SPLATTED, FLAKY]
 
 
 @pytest.mark.parametrize(
     ("result", "expected"),
     [(AGREES, "agree"), (DIFFERS, "differ"), (REFUSED, "agree"), (ABSENT, "unsupported"),
-     (LOST, "lost"), (CRASHED, "crashed"), (HUNG, "hung"), (SPLATTED, "differ")],
+     (LOST, "lost"), (CRASHED, "crashed"), (HUNG, "hung"), (SPLATTED, "differ"),
+     (FLAKY, "flaky"), (TWICE, "crashed"), (replace(SPLATTED, again=ABSENT), "flaky"),
+     (replace(DIFFERS, again=LOST), "differ")],
 )  # fmt: skip
 def test_outcome(result, expected):
     assert outcome(result) == expected
@@ -80,8 +84,8 @@ def test_outcome(result, expected):
 
 def test_summary_adds_up():
     assert summary(ALL) == {
-        "cases": 8, "agree": 2, "differ": 2, "rejected": 1, "unsupported": 1, "crashed": 1,
-        "hung": 1, "lost": 1,
+        "cases": 9, "agree": 2, "differ": 2, "rejected": 1, "unsupported": 1, "crashed": 1,
+        "hung": 1, "flaky": 1, "lost": 1,
     }  # fmt: skip
 
 
@@ -93,6 +97,7 @@ def test_summary_adds_up():
         ([AGREES, DIFFERS], Exit.DIFFERENCE),
         ([AGREES, CRASHED], Exit.DIFFERENCE),
         ([HUNG], Exit.DIFFERENCE),
+        ([AGREES, FLAKY], Exit.DIFFERENCE),
         ([AGREES, LOST], Exit.LOST),
         ([DIFFERS, LOST], Exit.DIFFERENCE),
         ([], Exit.LOST),
@@ -105,6 +110,26 @@ def test_summary_adds_up():
 )
 def test_exit_code(results, code):
     assert exit_code(results, HEADER) is code
+
+
+def test_a_flaky_case_is_never_green():
+    text = render([AGREES, FLAKY], HEADER)
+    assert "NO 65" in text
+    assert "throw/depth/other [test_run] vm-6.12: flaky: in a fresh guest: 64, without" in text
+    assert text.endswith("1 agree, 0 differ, 1 flaky\n")
+    assert "flaky: in a fresh guest: 64" in detail(FLAKY, HEADER)
+    suite = ET.fromstring(junit([FLAKY], HEADER))[0]
+    assert (suite.get("failures"), suite.find("testcase/failure").get("type")) == ("1", "flaky")
+    data = json.loads(dumps([FLAKY]))
+    assert problems(data) == []
+    case = data["cases"][0]
+    assert (case["agree"], case["flaky"], case["again"]["agree"]) == (False, True, True)
+
+
+def test_a_failure_that_comes_again_says_so():
+    out = io.StringIO()
+    Progress(out).result(TWICE)
+    assert "(crashed: in a fresh guest: 65, a failure again)" in out.getvalue()
 
 
 def test_only_a_negative_control_may_run_nothing():
@@ -334,7 +359,7 @@ def broken(change):
         (lambda d: d["cases"][0].update(status="rejected"), "not the observed verdict"),
         (lambda d: d["cases"][1].update(agree=True), "true with differences"),
         (lambda d: d["cases"][1]["differences"][0].pop("rule"), "missing key 'rule'"),
-        (lambda d: d["cases"].append(1), "$.cases[8]: not an object"),
+        (lambda d: d["cases"].append(1), "$.cases[9]: not an object"),
     ],
 )
 def test_validator_finds(change, says):
@@ -353,7 +378,7 @@ def test_junit():
     suites = {suite.get("name"): suite for suite in root}
     suite = suites["vm-6.12"]
     assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "7", "failures": "4", "errors": "1", "skipped": "0",
+        "tests": "8", "failures": "5", "errors": "1", "skipped": "0",
     }  # fmt: skip
     found = {item.get("name"): item.get("value") for item in suite.find("properties")}
     assert found["kernel"] == "6.12.107+deb13-amd64"

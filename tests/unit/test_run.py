@@ -6,6 +6,7 @@ import pytest
 from harness import run
 from harness.errors import MachineLostError, UsageError, WorldError
 from harness.model import Expectation, Observation, Verdict
+from harness.report.outcome import Outcome, outcome
 from tests.fake_target import FakeTarget, case, ran
 
 CASES = [case("throw/a"), case("throw/b"), case("throw/c")]
@@ -141,3 +142,59 @@ def test_the_simulator_is_not_asked_about_a_rejection(simulator):
 def test_a_profile_of_the_callers_choice_wins(simulator):
     run.judge(CASES[0], FakeTarget("vm-6.12", {"throw/a": ran(1)}), profile="series-v1")
     assert simulator == [("throw/a", "series-v1")]
+
+
+# ---- another attempt -----------------------------------------------------------------------
+
+
+def _in_turn(*seen):
+    left = list(seen)
+    return lambda _case: left.pop(0)
+
+
+def test_a_failed_case_is_tried_once_more_in_a_fresh_guest():
+    answers = {"throw/a": _in_turn(ran(2), ran(1)), "throw/b": ran(1), "throw/c": ran(1)}
+    target = FakeTarget("vm-6.12", answers)
+    first, *rest = run.run_cases(target, CASES, retries=1)
+    assert target.log[:4] == ["run throw/a", "finish", "renew", "run throw/a"]
+    assert (first.observed.retvals, first.agree) == ((2,), False)
+    assert first.again.agree
+    assert outcome(first) is Outcome.FLAKY
+    assert all(result.agree and result.again is None for result in rest)
+
+
+def test_a_failure_that_comes_again_is_no_flake():
+    crash = Observation(Verdict.CRASHED, message="Oops")
+    target = FakeTarget("vm-6.12", {"throw/a": _in_turn(crash, crash)})
+    result = run.judge(CASES[0], target, retries=1)
+    assert outcome(result) is Outcome.CRASHED
+    assert outcome(result.again) is Outcome.CRASHED
+    assert "finish" not in target.log
+
+
+@pytest.mark.parametrize(("retries", "renewable"), [(0, True), (1, False)])
+def test_there_may_be_no_other_attempt(retries, renewable):
+    target = FakeTarget("local", {"throw/a": ran(2)}, renewable=renewable)
+    result = run.judge(CASES[0], target, retries=retries)
+    assert target.log.count("run throw/a") == 1
+    assert outcome(result) is Outcome.DIFFER
+
+
+def test_a_guest_that_cannot_be_had_again_does_not_hide_the_failure():
+    target = FakeTarget("vm-6.12", {})
+
+    def answer(_case):
+        if "renew" in target.log:
+            raise MachineLostError("did not boot")
+        return ran(2)
+
+    target.answers["throw/a"] = answer
+    result = run.judge(CASES[0], target, retries=1)
+    assert outcome(result) is Outcome.DIFFER
+    assert result.again.observed.message == "did not boot"
+
+
+def test_what_the_first_guest_held_is_not_forgotten():
+    target = FakeTarget("vm-6.12", {"throw/a": _in_turn(ran(2), ran(1))}, left_behind=("map 3",))
+    paths = [item.path for item in run.judge(CASES[0], target, retries=1).differences]
+    assert paths == ["retvals[0]", "leaks"]

@@ -30,6 +30,11 @@ class FakeGuest:
     boot_s: float = 0.0
     prepared: bool = True
     state: object = None
+    lock: object = None
+    released: bool = False
+
+    def release(self):
+        self.released = True
 
     def console_text(self):
         return self.console
@@ -289,3 +294,23 @@ def test_an_agent_that_does_not_start_loses_the_machine_once(monkeypatch):
 )
 def test_trees_of_one_release_are_told_apart(kernel, name):
     assert virtual.VirtualTarget(kernel, MACHINE, Settings()).name == name
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_fresh_guest_is_never_the_one_there_was(monkeypatch, warm):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    old, new = FakeGuest(lock=object() if warm else None), FakeGuest()
+    machine._guest = old
+    monkeypatch.setattr(boot, "_warm", lambda _: pytest.fail("looked for a warm guest"))
+    monkeypatch.setattr(saved, "find", lambda _: None)
+    monkeypatch.setattr(vm, "start", lambda *_, **__: new)
+    assert machine.renew()
+    assert machine._guest is new
+    assert old.stopped is not warm
+    assert old.released is warm
+
+
+def test_an_interrupted_target_is_not_renewed():
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    machine.abort()
+    assert not machine.renew()
