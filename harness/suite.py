@@ -20,6 +20,8 @@ from harness.hooks import HOOKS
 from harness.model import Case, Companion, Input, Verdict
 from harness.tags import Claims, parse_tags
 
+# Programs that take kernels down: a directory of this name must be named to be read.
+APART = "kernel-bugs"
 _THROW = "bpf_throw"
 # A kind of companion and the feature that a target must have for it.
 _COMPANIONS = {"freplace": "freplace", "fentry": "fentry", "fexit": "fentry"}
@@ -43,7 +45,8 @@ _ATTACH = {
 def collect(paths: Sequence[str | Path] = ()) -> list[Case]:
     """Return the cases of objects, sources (compiled first) and directories of sources.
 
-    Without `paths`: everything in progs/. Sorted by object, then by place in the object.
+    Without `paths`: everything in progs/. A directory stands for all below it but APART, which
+    must be named. Sorted by object, then by place in the object.
     Raises UsageError or ObjectError for what is no object, does not compile or has a wrong tag.
     """
     objects = {path.resolve(): base for path, base in _objects(paths or (PROGS,))}
@@ -59,8 +62,8 @@ def collect(paths: Sequence[str | Path] = ()) -> list[Case]:
 def _objects(paths: Iterable[str | Path]) -> Iterator[tuple[Path, Path | None]]:
     for path in map(Path, paths):
         if path.is_dir():
-            built = build([path]) if sources_of(path) else []
-            ready = sorted(path.rglob("*" + OBJECT_SUFFIX))
+            built = build(_without_apart(sources_of(path), path.resolve()))
+            ready = _without_apart(sorted(path.rglob("*" + OBJECT_SUFFIX)), path)
             if not built and not ready:
                 fix = "give a directory with .bpf.c or .bpf.o files"
                 raise UsageError(f"{path}: no BPF programs below it", fix=fix)
@@ -70,6 +73,10 @@ def _objects(paths: Iterable[str | Path]) -> Iterator[tuple[Path, Path | None]]:
             yield build([path])[0], None
         else:
             yield path, None
+
+
+def _without_apart(files: Iterable[Path], directory: Path) -> list[Path]:
+    return [file for file in files if APART not in file.relative_to(directory).parts]
 
 
 def cases_of(object_path: str | Path, *, base: Path | None = None) -> list[Case]:

@@ -19,7 +19,7 @@ from harness.frames import DEFAULT_FRAME, parse_input
 from harness.hooks import HOOKS
 from harness.model import Companion, Expectation, Verdict
 from harness.series import SERIES
-from harness.suite import cases_of, collect, select
+from harness.suite import APART, cases_of, collect, select
 from harness.tags import parse_integer, parse_tags
 
 PROGRAM = """
@@ -288,6 +288,18 @@ def test_collect_takes_objects_sources_and_directories(tmp_path):
     assert collect([source, source]) == from_source
 
 
+def test_what_takes_kernels_down_must_be_named(everything, tmp_path):
+    assert not [case.id for case in everything if APART in case.id or case.crashes]
+    named = collect([PROGS / APART])
+    assert {case.id for case in named} >= {"kernel-bugs/stale_callback/past_the_end"}
+    assert all(case.crashes for case in named)
+    (built,) = build([PROGS / APART / "stale_callback.bpf.c"], tmp_path)
+    assert built.parent.name == APART
+    with pytest.raises(UsageError, match="no BPF programs"):
+        collect([tmp_path])
+    assert collect([built]) == collect([built.parent]) != []
+
+
 @pytest.mark.parametrize("what", ["absent", "truncated", "empty directory"])
 def test_what_is_no_object_is_refused(tmp_path, what):
     path = tmp_path / "thing.bpf.o"
@@ -336,6 +348,7 @@ def test_a_selection_that_is_none_is_refused(everything, expr):
 
 def test_every_program_of_progs_is_a_case_or_a_target(everything):
     by_object = defaultdict(set)
+    everything = [*everything, *collect([PROGS / APART])]
     for case in everything:
         by_object[case.object].add(case.program)
     for path in build([PROGS]):
