@@ -43,13 +43,23 @@ Push = Callable[[dict[str, Path | bytes]], None]
 class AgentClient:
     """One running agent and what it holds."""
 
-    def __init__(self, agent: AgentChannel, push: Push, place: str, scale: float) -> None:
+    def __init__(
+        self,
+        agent: AgentChannel,
+        push: Push,
+        place: str,
+        scale: float,
+        *,
+        statistics: bool = False,
+    ) -> None:
         self._agent = agent
         self._push = push
         # directory for objects on the machine
         self._place = place
         # factor on every time-out
         self._scale = scale
+        # have the verifier's statistics in the log of accepted programs
+        self._statistics = statistics
         self._pushed: dict[str, tuple[str, Object]] = {}
         self._features: dict[str, str] = {}
         self._rules = splats.load_rules()
@@ -84,7 +94,11 @@ class AgentClient:
         remote, obj = self._object(Path(case.object))
         timeout_s = (CASE_TIMEOUT_S + _PER_REPEAT_S * case.repeat) * self._scale
         answer = self._agent.request(
-            "run", timeout_s, case=wire.to_json(replace(case, object="")), object=remote
+            "run",
+            timeout_s,
+            case=wire.to_json(replace(case, object="")),
+            object=remote,
+            statistics=self._statistics,
         )
         seen = wire.from_json(Observation, answer, "agent")
         refused = seen.verdict is Verdict.REJECTED and "throw" in case.needs

@@ -25,7 +25,7 @@ from harness.kernels.image import should_throw
 from harness.model import Case, Observation, Verdict
 from harness.target import channel, zipapp
 from harness.target.base import Facts
-from harness.target.client import AgentClient
+from harness.target.client import AgentClient, Push
 
 _CONNECT_TIMEOUT_S = 20.0
 
@@ -91,6 +91,11 @@ class RemoteTarget:
         self._cleanup.close()
 
 
+def _client(agent: channel.AgentChannel, push: Push, place: str, settings: Settings) -> AgentClient:
+    scale = settings.timeout_scale
+    return AgentClient(agent, push, place, scale, statistics=settings.statistics)
+
+
 def _ask(client: AgentClient) -> Facts:
     hello = client.hello()
     return Facts(
@@ -133,7 +138,7 @@ def open_ssh(place: str, settings: Settings) -> RemoteTarget:
         command = f"python3 -I -S -B {remote}/agent.pyz; rm -rf {remote}"
         agent = channel.start_agent(transport, command, _CONNECT_TIMEOUT_S)
         stack.callback(agent.close)
-        client = AgentClient(agent, files.push, f"{remote}/objects", settings.timeout_scale)
+        client = _client(agent, files.push, f"{remote}/objects", settings)
         return RemoteTarget(f"ssh-{host}", client, _ask(client), stack.pop_all())
 
 
@@ -172,7 +177,7 @@ def open_local(settings: Settings) -> RemoteTarget:
         )
         stack.callback(_end, process)
         agent = channel.AgentChannel(channel.PipeStream(process))
-        client = AgentClient(agent, _write_files, str(scratch / "objects"), settings.timeout_scale)
+        client = _client(agent, _write_files, str(scratch / "objects"), settings)
         return RemoteTarget("local", client, _ask(client), stack.pop_all())
 
 

@@ -174,7 +174,9 @@ class VirtualTarget:
         assert guest.transport is not None
         agent = channel.attach_agent(guest.transport, AGENT_PORT, _ATTACH_TIMEOUT_S * factor)
         files = channel.Files(guest.transport, PUSH_TIMEOUT_S * factor)
-        self._client = AgentClient(agent, files.push, f"{PLACE}/objects", factor)
+        statistics = self._settings.statistics
+        place = f"{PLACE}/objects"
+        self._client = AgentClient(agent, files.push, place, factor, statistics=statistics)
         hello = self._client.hello()
         if hello["kernel"] != self._machine.release:
             raise MachineLostError(

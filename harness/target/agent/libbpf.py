@@ -8,8 +8,9 @@ program that is already loaded. Needs libbpf.so.1 >= 1.3 on the machine.
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from ctypes import c_char
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from harness.target.agent import verifierlog
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _DEBUG = 2
 _LINE_BYTES = 1 << 20
+# BPF_LOG_STATS of the kernel's include/linux/bpf_verifier.h, and room for its lines (one a function)
+_LOG_STATISTICS, _STATISTICS_BYTES = 4, 1 << 16
 _POINTERS = (
     "bpf_object__open_file",
     "bpf_object__next_program",
@@ -160,6 +163,26 @@ def select(handle: Handle, wanted: set[str]) -> None:
     so = library().so
     for member in members(handle):
         so.bpf_program__set_autoload(member.pointer, ctypes.c_bool(member.name in wanted))
+
+
+def ask_statistics(handle: Handle, wanted: Iterable[str]) -> dict[str, "ctypes.Array[c_char]"]:
+    """Have the load of each program in `wanted` write the verifier's statistics, by name.
+
+    The buffers hold text after load() and must live until then. A refused load says less then:
+    its message, but not the way there.
+    """
+    so = library().so
+    buffers = {name: ctypes.create_string_buffer(_STATISTICS_BYTES) for name in wanted}
+    for member in members(handle):
+        if (room := buffers.get(member.name)) is not None:
+            size = ctypes.c_size_t(_STATISTICS_BYTES)
+            codes = (
+                so.bpf_program__set_log_level(member.pointer, _LOG_STATISTICS),
+                so.bpf_program__set_log_buf(member.pointer, room, size),
+            )
+            if any(codes):
+                raise WorldError(f"libbpf takes no log buffer: {os.strerror(-min(codes))}")
+    return buffers
 
 
 def load(handle: Handle, program: str) -> verifierlog.Refusal | None:

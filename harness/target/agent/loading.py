@@ -33,6 +33,8 @@ class Program(NamedTuple):
     maps: tuple[maps.Map, ...]
     # every map of the same load, by pin name: what a companion shares
     map_fds: dict[str, int]
+    # what the verifier counted, in its own lines; "" where nobody asked
+    statistics: str = ""
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class Loaded:
     names: tuple[str, ...] = ()
     # one case only: it has a map whose content cannot be put back
     once: bool = False
+    # ask the verifier for its statistics: then libbpf loads, not bpftool
+    statistics: bool = False
     stack: ExitStack = field(default_factory=ExitStack)
 
     def program(self, name: str) -> Program | Refusal:
@@ -63,11 +67,11 @@ class Loaded:
         self.stack.close()
 
 
-def load(path: str, directory: str) -> Loaded:
+def load(path: str, directory: str, *, statistics: bool = False) -> Loaded:
     """Load the object at `path`; pins live in `directory` on bpffs until close()."""
     if not Path(path).is_file():
         raise WorldError(f"{path}: no such object on the machine", fix="push it first")
-    loaded = Loaded(path, directory)
+    loaded = Loaded(path, directory, statistics=statistics)
     loaded.names, automatic = _names(path)
     Path(directory).mkdir(parents=True)
     loaded.stack.callback(remove_tree, directory)
@@ -91,8 +95,9 @@ def _names(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _load_all(loaded: Loaded, automatic: tuple[str, ...]) -> None:
-    if len(automatic) < len(loaded.names):
-        # bpftool loadall then loads, but fails to pin what was not to be loaded (7.5, 7.7)
+    if len(automatic) < len(loaded.names) or (loaded.statistics and automatic):
+        # bpftool loadall then loads, but fails to pin what was not to be loaded (7.5, 7.7); and it
+        # asks for statistics only together with every register of every instruction
         refusal = _load_by_libbpf(loaded, set(automatic), automatic)
         if refusal is not None and len(automatic) == 1:
             loaded.programs[automatic[0]] = refusal
@@ -182,9 +187,10 @@ def _load_by_libbpf(loaded: Loaded, wanted: set[str], keep: tuple[str, ...]) -> 
     """Load `wanted` together and hold on to `keep` and the maps beyond libbpf's object."""
     with libbpf.opened(loaded.path) as handle:
         libbpf.select(handle, wanted)
+        counted = libbpf.ask_statistics(handle, keep) if loaded.statistics else {}
         refusal = libbpf.load(handle, keep[0])
         if refusal is not None:
-            return refusal
+            return _refused_in_full(loaded, wanted, keep) if counted else refusal
         directory = f"{loaded.directory}/{keep[0]}"
         fds = libbpf.map_fds(handle)
         found, shared = _take_maps(loaded, fds)
@@ -201,10 +207,19 @@ def _load_by_libbpf(loaded: Loaded, wanted: set[str], keep: tuple[str, ...]) -> 
             syscall.obj_pin(fd, pin)
             info = syscall.prog_info(fd)
             loader = libbpf.library().loader
+            said = counted[name].value.decode(errors="replace") if name in counted else ""
             loaded.programs[name] = Program(
-                name, fd, info.type, info.id, pin, loader, found, shared
+                name, fd, info.type, info.id, pin, loader, found, shared, said
             )
     return None
+
+
+def _refused_in_full(loaded: Loaded, wanted: set[str], keep: tuple[str, ...]) -> Refusal | None:
+    loaded.statistics = False  # the whole log, this time
+    try:
+        return _load_by_libbpf(loaded, wanted, keep)
+    finally:
+        loaded.statistics = True
 
 
 def remove_tree(directory: str) -> None:

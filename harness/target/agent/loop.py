@@ -111,7 +111,8 @@ def _run(agent: Agent, request: Result) -> Result:
     path = request.get("object")
     if not isinstance(path, str):
         raise UsageError(f"$.object: expected a path, got {path!r}")
-    observation: Result = wire.to_json(agent.session.run(case, path))
+    seen = agent.session.run(case, path, statistics=bool(request.get("statistics")))
+    observation: Result = wire.to_json(seen)
     return observation
 
 

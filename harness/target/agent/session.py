@@ -63,13 +63,16 @@ class Session:
         # hooks of the loaded object on which both ways of attaching were held together
         self._cross_checked: set[str] = set()
 
-    def run(self, case: Case, path: str) -> Observation:
-        """Run one case with the object at `path` on this machine."""
+    def run(self, case: Case, path: str, *, statistics: bool = False) -> Observation:
+        """Run one case with the object at `path` on this machine.
+
+        `statistics`: the log of an accepted program holds what the verifier counted.
+        """
         if case.hook not in HOOKS:
             raise UsageError(f"{case.id}: unknown hook {case.hook!r}", fix=", ".join(HOOKS))
         kmsg.arm_warnings()
         started = time.monotonic()
-        program = self._object(path).program(case.program)
+        program = self._object(path, statistics=statistics).program(case.program)
         if isinstance(program, Refusal):
             seen = _refused(program)
         else:
@@ -95,7 +98,7 @@ class Session:
         return replace(
             seen,
             maps=after,
-            log=seen.log + maps.left_out(program.maps),
+            log=seen.log + program.statistics + maps.left_out(program.maps),
             leaks=leaks.after(self._mark),
             provenance=replace(seen.provenance, loader=program.loader),
         )
@@ -167,11 +170,14 @@ class Session:
             self._before = {k: self._before[k] | (ours[k] - before[k]) for k in ours}
         return self._hooks
 
-    def _object(self, path: str) -> Loaded:
-        if self._loaded is None or self._loaded.path != path or self._loaded.once:
+    def _object(self, path: str, *, statistics: bool) -> Loaded:
+        wanted = (path, statistics)
+        have = self._loaded and (self._loaded.path, self._loaded.statistics)
+        if self._loaded is None or have != wanted or self._loaded.once:
             self.unload()
             self._loads += 1
-            self._loaded = loading.load(path, f"{self.directory}/{self._loads}")
+            place = f"{self.directory}/{self._loads}"
+            self._loaded = loading.load(path, place, statistics=statistics)
         return self._loaded
 
     def unload(self) -> None:
