@@ -4,7 +4,7 @@
 Data only. Where the parts are put together is harness.verify.predict:
 
     structure, exceptions   raise Rejection before any path is explored
-    explore(subject, budget) -> Explored      in harness.verify.explore; raises Rejection, NotModelled
+    explore(subject, budget) -> Explored      in harness.verify.explore; raises both
     exceptions              the checks behind exploration: callbacks that throw, depth, stack
 """
 
