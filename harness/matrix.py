@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from harness import build, config, kernels, suite, tools
+from harness import annotate, build, config, kernels, suite, tools
 from harness import run as pipeline
 from harness.errors import BpfthrowError, Exit, UsageError
 from harness.model import Case, Result
@@ -122,6 +122,10 @@ def run(plan: Plan, started: Mapping[str, Begun]) -> int:
     found = [result for share in shares for result in share.results]
     results = [_with_trace(result, plan.settings.profile) for result in found]
     _report(results, header, plan.settings)
+    if getattr(plan.arguments, "annotate", None):
+        marks = annotate.annotations(results, header, plan.settings.profile)
+        for line in annotate.github(marks, annotate.workspace()):
+            print(line)
     return exit_code(results, header)
 
 

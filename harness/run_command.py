@@ -41,6 +41,9 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--list", action="store_true", help="print the cases, run nothing")
     parser.add_argument("-q", "--quiet", action="store_true", help="no line per case")
+    parser.add_argument(
+        "--annotate", choices=("github",), help="print workflow commands that mark the source lines"
+    )
     config.add_arguments(parser, [*_SETTINGS, "json"])
 
 

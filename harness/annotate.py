@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Failed results as annotations of a forge: which line of which BPF program, and what is wrong.
+
+Owns the choice of the line and the form of the commands; prints nothing. The form is that of
+workflow commands as GitHub's and compatible runners read them from a step's output ("Workflow
+commands for GitHub Actions", and the escaping in actions/toolkit, packages/core/src/command.ts).
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.bpf.environment import NOWHERE, Environment
+from harness.bpf.link import link
+from harness.bpf.program import Program
+from harness.environments import environment_of, needs_kernel
+from harness.errors import BpfthrowError
+from harness.model import Case, Result, Verdict
+from harness.report.detail import replay
+from harness.report.outcome import Outcome, RunHeader, first_line, nothing_ran, outcome
+from harness.series import series_of
+from harness.sim import run_case
+from harness.sim.run import load
+from harness.sim.trace import Event, Trace
+
+# what a forge takes: GitHub shows ten errors and ten warnings of a step, and drops the rest
+SHOWN = 10
+# the worst first, since only so many are shown
+_ORDER = tuple(Outcome(name) for name in ("crashed", "hung", "differ", "flaky", "lost"))
+# an instruction as the verifier prints it: the last one is where it stopped
+_STOPPED = re.compile(r"^(\d+): \([0-9a-f]{2}\)", re.MULTILINE)
+_DIFFERENCES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of a source file; line 0: only the file is known, "" as file: nothing is."""
+
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One thing to be shown beside the source."""
+
+    # "error", "warning" or "notice"
+    level: str
+    title: str
+    text: str
+    place: Place = Place()
+
+
+def annotations(
+    results: Sequence[Result], header: RunHeader, profile: str = ""
+) -> list[Annotation]:
+    """What is wrong, the worst first: one for each case, place and complaint.
+
+    The same complaint on several hooks and targets is one annotation. Never more than SHOWN
+    errors: the last of too many says how many are left out.
+    """
+    groups: dict[tuple[Outcome, str, Place, tuple[str, ...]], list[Result]] = {}
+    for kind in _ORDER:
+        for result in results:
+            if outcome(result) is kind:
+                place = Place() if kind is Outcome.LOST else place_of(result, profile)
+                groups.setdefault((kind, _name(result), place, _complaint(result)), []).append(
+                    result
+                )
+    found = [_of_group(*key, found, header) for key, found in groups.items()]
+    found += [_barren(name) for name in nothing_ran(results, header)]
+    return _few(found)
+
+
+def _name(result: Result) -> str:
+    # of a lost machine every case says the same
+    lost = outcome(result) is Outcome.LOST
+    return result.target if lost else result.case.id
+
+
+def _complaint(result: Result) -> tuple[str, ...]:
+    if not result.differences:
+        words = first_line(result.observed.message) or "no reason given"
+        return (f"{result.observed.verdict}: {words}",)
+    lines = [
+        f"{each.path}: {each.between[0]} says {first_line(each.expected)},"
+        f" {each.between[1]} says {first_line(each.observed)}"
+        for each in result.differences
+    ]
+    left = len(lines) - _DIFFERENCES
+    return (*lines[:_DIFFERENCES], *([f"({left} more differences)"] if left > 0 else []))
+
+
+def _of_group(
+    kind: Outcome,
+    name: str,
+    place: Place,
+    complaint: tuple[str, ...],
+    results: Sequence[Result],
+    header: RunHeader,
+) -> Annotation:
+    hooks: dict[str, list[str]] = {}
+    for result in results:
+        hooks.setdefault(result.target, []).append(result.case.hook)
+    lines = list(complaint)
+    if kind is Outcome.LOST:
+        lines.append(f"{len(results)} cases without a result")
+    else:
+        lines += [f"on {target}: {', '.join(names)}" for target, names in hooks.items()]
+        lines.append(f"again: {replay(results[0], header.target(results[0].target).spec)}")
+    level = "warning" if kind is Outcome.LOST else "error"
+    return Annotation(level, f"{name}: {kind}", "\n".join(lines), place)
+
+
+def _barren(target: str) -> Annotation:
+    text = "every case was unsupported, yet this kernel should have exceptions"
+    return Annotation("error", f"{target}: nothing ran", text)
+
+
+def _few(found: list[Annotation]) -> list[Annotation]:
+    errors = [each for each in found if each.level == "error"]
+    others = [each for each in found if each.level != "error"][:SHOWN]
+    if len(errors) > SHOWN:
+        left = len(errors) - SHOWN + 1
+        more = Annotation("error", f"{left} more failures", "the report has them all")
+        errors = [*errors[: SHOWN - 1], more]
+    return errors + others
+
+
+def place_of(result: Result, profile: str = "") -> Place:
+    """The line that a failed result is about.
+
+    Of a refused program the instruction at which the verifier stopped; else the last bpf_throw
+    that the simulator met; else where the program begins. Place() where the object tells nothing.
+    """
+    release = result.observed.provenance.kernel
+    try:
+        case = result.case
+        obj = load(case.object)
+        environment = environment_of(release) if needs_kernel(obj) else NOWHERE
+        program = link(obj, case.program, environment)
+        if result.observed.verdict is Verdict.REJECTED:
+            stopped = _STOPPED.findall(result.observed.log)
+            return _line(program, int(stopped[-1]) if stopped else 0)
+        return _thrown(case, profile or series_of(release), environment) or _line(program, 0)
+    except (BpfthrowError, OSError):
+        return Place()  # the report says what is wrong with the object
+
+
+def _line(program: Program, pc: int) -> Place:
+    line = program.line_at(pc) if pc < len(program.insns) else program.line_at(0)
+    return Place(line.file, line.number) if line else Place()
+
+
+def _thrown(case: Case, profile: str, environment: Environment) -> Place | None:
+    trace = Trace(on=True)
+    run_case(case, profile, trace=trace, environment=environment)
+    throws = [event.place for event in trace.events if event.kind is Event.THROW and event.place]
+    return Place(throws[-1].file, throws[-1].line) if throws and throws[-1].file else None
+
+
+def workspace(environ: Mapping[str, str] | None = None) -> Path:
+    """The checkout that a forge's job works in: $GITHUB_WORKSPACE, or the current directory."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("GITHUB_WORKSPACE") or Path.cwd())
+
+
+def github(found: Iterable[Annotation], checkout: Path) -> list[str]:
+    """Each annotation as a workflow command, one line each.
+
+    Files are named relative to `checkout`. One outside of it cannot be annotated:
+    its name goes into the text.
+    """
+    return [_command(each, checkout.resolve()) for each in found]
+
+
+def _command(each: Annotation, checkout: Path) -> str:
+    text, place = each.text, each.place
+    properties = {}
+    if place.file:
+        # lexically: what the object says need not exist here
+        file = Path(os.path.normpath(checkout / place.file))
+        if file.is_relative_to(checkout):
+            properties["file"] = file.relative_to(checkout).as_posix()
+            if place.line:
+                properties["line"] = str(place.line)
+        else:
+            text = f"{place.file}:{place.line}\n{text}"
+    properties["title"] = each.title
+    words = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+    return f"::{each.level} {words}::{_data(text)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
