@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from harness import annotate, build, config, kernels, suite, tools
 from harness import run as pipeline
+from harness.compare import has_say
 from harness.errors import BpfthrowError, Exit, UsageError
 from harness.model import Case, Result
 from harness.report import artifacts, detail, document, junit, table
@@ -210,7 +211,7 @@ def _clang() -> str:
 
 
 def _with_trace(result: Result, profile: str) -> Result:
-    if not result.differences or result.simulated is None:
+    if not result.differences or result.simulated is None or not has_say(result.simulated):
         return result
     trace = pipeline.traced(result.case, result.observed.provenance.kernel, profile)
     return dataclasses.replace(result, simulated=dataclasses.replace(result.simulated, trace=trace))
