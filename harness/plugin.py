@@ -126,11 +126,10 @@ def _targets(settings: Settings) -> dict[str, str]:
         return {settings.target: settings.target.replace(":", "-")}
     if not settings.kernel:
         return {}
-    from harness.kernels import catalogue, spec  # noqa: PLC0415  # only where kernels are asked for
+    from harness.kernels import spec  # noqa: PLC0415  # only where kernels are asked for
 
-    known = catalogue.load()
-    names = [name for each in settings.kernel for name in (spec.names(each, known) or [each])]
-    return {f"vm:{name}": f"vm-{name.rsplit('/', 1)[-1]}" for name in dict.fromkeys(names)}
+    names = spec.expand(settings.kernel)
+    return {f"vm:{name}": f"vm-{name.rsplit('/', 1)[-1]}" for name in names}
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

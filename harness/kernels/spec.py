@@ -9,8 +9,11 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.kernels import builder, catalogue, modules, store
-from harness.kernels.image import Kernel, release_of, should_throw
+from harness.kernels.image import Kernel, numbers, release_of, should_throw
 from harness.paths import cache_dir, locked, staged
+
+# between the ends of a range of versions
+_RANGE = ".."
 
 
 def trees_dir() -> Path:
@@ -93,18 +96,75 @@ def from_image(path: Path) -> Kernel:
 
 
 def names(spec: str, known: catalogue.Catalogue) -> list[str]:
-    """Catalogue names that a spec stands for; [] when it is a path or a tree."""
+    """Catalogue names that a spec stands for; [] when it is a path, a tree or a build.
+
+    A range takes in both ends, which need not be names: "6.7..7.0", "..6.18", "6.12..".
+    """
     if spec.startswith(("tree:", "build:")) or "/" in spec:
         return []
     if spec == "all":
         return list(known.entries)
     if spec in {"", "default"}:
         return [known.default]
+    if _RANGE in spec:
+        return _between(spec, known)
     found = [name for name in known.entries if name == spec or fnmatchcase(name, spec)]
     if not found and not Path(spec).is_file():
         raise UsageError(
             f"no kernel is called {spec!r}; the catalogue has {', '.join(known.entries)}",
-            fix="one of these, a pattern of them, all, build:NAME, tree:PATH, or a bzImage's path",
+            fix="one of these, a pattern or a range (6.12..7.3) of them, all,"
+            " build:NAME, tree:PATH, or a bzImage's path",
+        )
+    return found
+
+
+def _between(spec: str, known: catalogue.Catalogue) -> list[str]:
+    ends = [end.strip() for end in spec.split(_RANGE)]
+    versions = [numbers(end) if end else () for end in ends]
+    told = [version for end, version in zip(ends, versions, strict=True) if end]
+    if len(ends) != 2 or not told or not all(told):
+        raise UsageError(
+            f"{spec!r} is no range of kernels", fix="two versions: 6.12..7.3, or one: 6.12.. ..6.18"
+        )
+    first, last = versions
+
+    def inside(version: tuple[int, ...]) -> bool:
+        # "..6.18" takes in 6.18 and whatever is called 6.18.something
+        return (not first or version >= first) and (not last or version[: len(last)] <= last)
+
+    found = [name for name in known.entries if inside(numbers(name))]
+    if not found:
+        raise UsageError(
+            f"no kernel lies in {spec}; the catalogue has {', '.join(known.entries)}",
+            fix="put the older version first" if first > last > () else "a wider range",
+        )
+    return found
+
+
+def expand(specs: Iterable[str]) -> list[str]:
+    """Specs of one kernel each for specs of any number, in their order, each once.
+
+    Nothing is fetched. UsageError for one that stands for nothing.
+    """
+    known = catalogue.load()
+    found: list[str] = []
+    for spec in specs:
+        found += names(spec, known) or _builds(spec) or [spec]
+    return list(dict.fromkeys(found))
+
+
+def _builds(spec: str) -> list[str]:
+    """Those that a pattern of builds stands for; [] where it is none."""
+    pattern = spec.removeprefix("build:")
+    if pattern == spec or not set("*?[") & set(pattern):
+        return []
+    built = list(dict.fromkeys(kernel.name for kernel in builder.cached()))
+    found = [f"build:{name}" for name in built if fnmatchcase(name, pattern)]
+    if not found:
+        raise UsageError(
+            f"no kernel was built under a name like {pattern!r} (there are:"
+            f" {', '.join(built) or 'none'})",
+            fix="bpfthrow kernels build --source deb:linux-source-7.3 --name NAME",
         )
     return found
 
@@ -122,11 +182,9 @@ def resolve_all(specs: Iterable[str]) -> list[Kernel]:
     """Kernels for specs, in their order, each once; fetches what is not in the cache."""
     known = catalogue.load()
     found: dict[str, Kernel] = {}
-    for spec in specs:
-        kernels = [store.fetch(known, name) for name in names(spec, known)]
-        if not kernels:
-            kernels = [_elsewhere(spec)]
-        found |= {str(kernel.image): kernel for kernel in kernels}
+    for spec in expand(specs):
+        kernel = store.fetch(known, spec) if spec in known.entries else _elsewhere(spec)
+        found.setdefault(str(kernel.image), kernel)
     return list(found.values())
 
 

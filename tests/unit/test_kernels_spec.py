@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from harness.build import find_clang
 from harness.errors import UsageError
-from harness.kernels import catalogue, resolve, resolve_all, spec
+from harness.kernels import Kernel, catalogue, resolve, resolve_all, spec
 
 
 @pytest.fixture
@@ -31,12 +33,68 @@ def module(tmp_path):
     return built
 
 
+@pytest.fixture
+def built(monkeypatch):
+    """Let kernels of these names count as built."""
+
+    def known(*names):
+        kernels = [Kernel(n, n, Path(n), None, None, expects_throw=True, origin="") for n in names]
+        monkeypatch.setattr(spec.builder, "cached", lambda: iter(kernels))
+
+    return known
+
+
 def test_names_patterns_default_and_all():
     known = catalogue.load()
     assert spec.names("6.18", known) == ["6.18"]
     assert spec.names("default", known) == ["6.12"]
     assert spec.names("7.*", known) == ["7.3"]
     assert spec.names("all", known) == list(known.entries)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("6.12..7.3", ["6.12", "6.18", "7.3"]),
+        ("6.7..7.0", ["6.12", "6.18"]),
+        ("..6.12", ["6.1", "6.12"]),
+        ("6.18..", ["6.18", "7.3"]),
+        ("6..6", ["6.1", "6.12", "6.18"]),
+        ("6.1*", ["6.1", "6.12", "6.18"]),
+    ],
+)
+def test_ranges_and_patterns(given, found):
+    assert spec.names(given, catalogue.load()) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("6.13..6.17", "no kernel lies in 6.13..6.17.*a wider range"),
+        ("7.3..6.1", "no kernel lies in.*the older version first"),
+        ("..", "is no range of kernels"),
+        ("6.1..6.12..7.3", "is no range of kernels"),
+        ("old..new", "is no range of kernels"),
+    ],
+)
+def test_ranges_that_stand_for_nothing(given, says):
+    with pytest.raises(UsageError) as caught:
+        spec.names(given, catalogue.load())
+    assert re.search(says, str(caught.value), re.DOTALL)
+
+
+def test_expand_keeps_the_order_and_names_each_once(built):
+    built("mine", "theirs")
+    found = spec.expand(["7.3", "6.12..", "build:m*", "build:*", "tree:/linux", "a/bzImage"])
+    assert found == [
+        "7.3", "6.12", "6.18", "build:mine", "build:theirs", "tree:/linux", "a/bzImage",
+    ]  # fmt: skip
+
+
+def test_pattern_of_builds_that_matches_none(built):
+    built("mine")
+    with pytest.raises(UsageError, match=r"'x\*' \(there are: mine\)"):
+        spec.expand(["build:x*"])
 
 
 def test_unknown_name_lists_the_known_ones(cache):
