@@ -136,5 +136,7 @@ class Explored:
     late_callbacks: set[int] = field(default_factory=set)
     # instructions that some path reaches
     seen: set[int] = field(default_factory=set)
+    # first instruction of a function -> bytes of stack below its frame that paths touched
+    stacks: dict[int, int] = field(default_factory=dict)
     # instructions explored, as the kernel counts "processed N insns"
     insns: int = 0

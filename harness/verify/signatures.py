@@ -85,8 +85,11 @@ def signature(subject: Subject, function: LinkedFunction) -> Signature | None:
     return _Reader(subject, function, record).read()
 
 
-def check_callback(subject: Subject, function: LinkedFunction) -> None:
+def check_callback(subject: Subject) -> None:
     """What do_check_common() wants of the exception callback's types. Raises as `signature`."""
+    if subject.program.exception_callback is None:
+        return
+    function = subject.program.functions[subject.program.exception_callback]
     found = signature(subject, function)
     if found is None:
         raise NotModelled(f"the types of the static function {function.name}()")

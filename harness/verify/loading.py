@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What stops a program before any verifier sees it: libbpf, in its words.
+
+Source: tools/lib/bpf/libbpf.c (1.5): bpf_prog_assign_exc_cb, bpf_object__resolve_ksym_func_btf_id,
+bpf_object__reloc_code. What harness.bpf.link refuses, libbpf does; here is the errno it gives.
+"""
+
+import re
+
+from harness.bpf.elf import Object
+from harness.bpf.environment import Environment
+from harness.bpf.link import link
+from harness.bpf.program import Program, RefKind
+from harness.errors import ObjectError
+from harness.sim.semantics import PROFILES, Profile
+from harness.verify.prediction import Category, Rejection
+
+_EINVAL, _ENOENT, _ESRCH = 22, 2, 3
+# words of harness.bpf.link -> errno, rule, remedy
+_WORDS = (
+    ("cannot find exception callback", _ENOENT,
+     "the exception_callback tag names a function that the object does not have",
+     "name a global function of this object"),
+    ("must be a global non-hidden function", _EINVAL,
+     "the exception callback is static or hidden: the verifier would not look at it by itself",
+     "drop `static` (or the hidden visibility)"),
+    ("exception_callback decl tag contains empty value", _EINVAL,
+     "the exception_callback tag names nothing", "name a global function of this object"),
+    ("bad call relo against", _EINVAL,
+     "a call goes to a function outside of .text, which is a program of its own",
+     "take SEC() off the function"),
+)  # fmt: skip
+_WHERE = re.compile(r"program '[^']*'(, function '[^']*')?: ")
+
+
+def linked(obj: Object, name: str, profile: Profile, environment: Environment) -> Program:
+    """The program as libbpf hands it to the kernel. Raises Rejection; ObjectError for no program.
+
+    Without types of a kernel in `environment`, `profile` says which kernel functions there are.
+    """
+    obj.program(name)
+    try:
+        program = link(obj, name, environment)
+    except ObjectError as error:
+        words = _WHERE.sub("", error.message.removeprefix(f"{obj.path}: "))
+        raise _refusal(words, error.fix or "") from error
+    for pc, ref in sorted(program.refs.items()):
+        if ref.kind is RefKind.KFUNC and not ref.weak and ref.name in absent(profile):
+            raise Rejection(
+                Category.CALL_TYPE,
+                f"extern (func ksym) '{ref.name}': not found in kernel or module BTFs",
+                errno=_ESRCH,
+                pc=pc,
+                why=f"kernels of series {profile.name} have no function {ref.name}()",
+                fix="declare it __weak and ask bpf_ksym_exists() first, or run a newer kernel",
+            )
+    return program
+
+
+def absent(profile: Profile) -> frozenset[str]:
+    """Kernel functions that other profiles have and this one lacks."""
+    every = frozenset[str]().union(*(p.extra_kfuncs for p in PROFILES.values()))
+    return every - profile.extra_kfuncs
+
+
+def _refusal(words: str, fix: str) -> Rejection:
+    errno, why, remedy = next(
+        (row[1:] for row in _WORDS if row[0] in words), (None, f"libbpf refuses: {words}", fix)
+    )
+    return Rejection(
+        Category.PROGRAM_STRUCTURE, words, errno=errno, why=f"{why} (libbpf says so)", fix=remedy
+    )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""One program and one profile in, one Prediction out: the parts in a kernel's order.
+
+Owns the order and what becomes of Rejection and NotModelled. The parts: harness.verify.loading
+(libbpf), structure, exceptions (tags), explore (every path), exceptions again (the call graph).
+"""
+
+import os
+
+from harness.bpf.elf import Object, read_object
+from harness.bpf.environment import NOWHERE, Environment
+from harness.bpf.program import Program
+from harness.sim import semantics
+from harness.sim.semantics import Profile
+from harness.verify import exceptions, known_bugs, loading, signatures, structure
+from harness.verify.callgraph import CallGraph
+from harness.verify.prediction import (
+    Explored,
+    NotModelled,
+    Prediction,
+    Rejection,
+    Subject,
+    Verdict,
+)
+from harness.verify.rules import rules_of
+
+# instructions that are explored before the answer is "unknown"; a kernel explores a million
+DEFAULT_BUDGET = 100_000
+
+
+def predict(
+    target: Object | str | os.PathLike[str],
+    program: str,
+    profile: str | Profile,
+    *,
+    environment: Environment = NOWHERE,
+    budget: int = DEFAULT_BUDGET,
+) -> Prediction:
+    """What a kernel of `profile` says of one program of an object.
+
+    `environment`: the kernel that libbpf would ask. Raises ObjectError for a broken object or one
+    without that program, UsageError for an unknown profile.
+    """
+    obj = target if isinstance(target, Object) else read_object(target)
+    kernel = semantics.profile(profile) if isinstance(profile, str) else profile
+    obj.program(program)
+    linked = None
+    try:
+        rules_of(kernel)
+        linked = loading.linked(obj, program, kernel, environment)
+    except Rejection as error:
+        return _rejected(error, linked)
+    except NotModelled as error:
+        return _unknown(error, linked)
+    return _Run(Subject(obj, linked, kernel), budget).predict()
+
+
+class _Run:
+    """The parts behind linking; keeps what exploration learnt for the flags."""
+
+    def __init__(self, subject: Subject, budget: int) -> None:
+        self.subject = subject
+        self.budget = budget
+        self.graph = CallGraph(subject.program)
+        self.explored: Explored | None = None
+
+    def predict(self) -> Prediction:
+        program = self.subject.program
+        try:
+            self._check()
+        except Rejection as error:
+            return _rejected(error, program, self._bugs())
+        except NotModelled as error:
+            return _unknown(error, program, self._bugs())
+        insns = self.explored.insns if self.explored else 0
+        return Prediction(Verdict.ACCEPT, bugs=self._bugs(), explored=insns)
+
+    def _check(self) -> None:
+        structure.check(self.subject, self.graph)
+        late = structure.late_problems(self.subject)
+        try:
+            self.explored = explore(self.subject, self.budget)
+        except NotModelled as error:
+            self._check_whatever_paths_say(error)
+            raise
+        for pc in sorted(late):
+            if not self.explored.seen or pc in self.explored.seen:
+                raise NotModelled(f"{late[pc]}: whether a path comes there first", pc=pc)
+        exceptions.check_walk(self.subject, self.graph, self.explored)
+
+    def _check_whatever_paths_say(self, unknown: NotModelled) -> None:
+        """A program that breaks a rule of its call graph is refused, by it or by an earlier one."""
+        try:
+            signatures.check_callback(self.subject)
+            exceptions.check_walk(self.subject, self.graph, None)
+        except NotModelled:
+            return
+        except Rejection as error:
+            raise Rejection(
+                error.category,
+                "",
+                errno=None,
+                pc=error.pc,
+                why=f"{error.why}. (If no path is refused before: {unknown.why} is not modelled)",
+                fix=error.fix,
+            ) from error
+
+    def _bugs(self) -> tuple[str, ...]:
+        return known_bugs.bugs(self.subject, self.graph, self.explored)
+
+
+def explore(_subject: Subject, _budget: int) -> Explored:
+    """Follow every path. Raises NotModelled."""
+    raise NotModelled("data is not modelled")
+
+
+def _rejected(error: Rejection, program: Program | None, bugs: tuple[str, ...] = ()) -> Prediction:
+    return Prediction(
+        Verdict.REJECT,
+        category=error.category,
+        pc=error.pc,
+        function=_function(program, error.pc),
+        message=error.message,
+        errno=error.errno,
+        why=error.why,
+        fix=error.fix,
+        derivation=error.steps,
+        bugs=bugs,
+    )
+
+
+def _unknown(error: NotModelled, program: Program | None, bugs: tuple[str, ...] = ()) -> Prediction:
+    return Prediction(
+        Verdict.UNKNOWN,
+        pc=error.pc,
+        function=_function(program, error.pc),
+        why=error.why,
+        derivation=error.steps,
+        bugs=bugs,
+    )
+
+
+def _function(program: Program | None, pc: int | None) -> str:
+    return program.function_at(pc).name if program is not None and pc is not None else ""
