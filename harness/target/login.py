@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.02
 _BANNER = b"SSH-2.0"
 _FORGET_MAX_BYTES = 1 << 20
+_CONSOLE_LINES = 80
 _PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
 
 
@@ -114,10 +115,16 @@ def boot_failure(guest: "Guest", error: MachineLostError) -> MachineLostError:
     reason = said[0] if said else error.message
     if not said and not console and words:
         reason = f"{reason}: {words[-1]}"
+    if not said and guest.alive():
+        from harness.target import postmortem  # noqa: PLC0415  # reads rules that few boots need
+
+        stack = " < ".join(postmortem.interrupted_in(postmortem.interrupt(guest)))
+        reason += f"; interrupted in {stack}" if stack else ""
+        console = guest.console_text()
     return MachineLostError(
         f"{guest.machine.release} did not boot: {reason}",
         fix=_boot_fix(guest.machine, console),
-        evidence="\n".join([*words, *console.splitlines()[-60:]]),
+        evidence="\n".join([*words, *console.splitlines()[-_CONSOLE_LINES:]]),
     )
 
 

@@ -97,11 +97,15 @@ def find_splats(log: str | None, rules: Rules, today: dt.date) -> tuple[str, ...
     return tuple(found)
 
 
+def plain_lines(log: str) -> list[str]:
+    """Lines of a log without time stamps, levels and callers."""
+    return [_PREFIX.sub("", raw.rstrip("\r")) for raw in log.split("\n")]
+
+
 def _blocks(log: str, rules: Rules) -> list[tuple[Deny, list[str]]]:
     blocks: list[tuple[Deny, list[str]]] = []
     is_open = False
-    for raw in log.split("\n"):
-        line = _PREFIX.sub("", raw.rstrip("\r"))
+    for line in plain_lines(log):
         if _BLOCK_START.match(line):
             is_open = False
         elif is_open:

@@ -32,6 +32,8 @@ def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
         "--memory", f"{machine.memory_mib}M", "--cpus", str(machine.cpus),
         # a panic or oops ends QEMU, and the console says why
         "--kopt", "panic=-1", "--kopt", "oops=panic",
+        # a hung guest is interrupted, and then ends with the stack it was in
+        "--kopt", "unknown_nmi_panic",
         "--kopt", "loglevel=7", "--kopt", "console=ttyS1,115200",
         # self-tests of ciphers that nobody uses here are half a second of the boot under emulation;
         # audit records of every load would only fill the log

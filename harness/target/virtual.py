@@ -5,7 +5,6 @@ A crash or a hang costs one case: the guest is thrown away, and the next case fi
 guest that cannot be had is remembered, so that the rest does not wait for it again.
 """
 
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +16,15 @@ from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.target import boot, channel, vm
+from harness.target import boot, channel, postmortem, vm
 from harness.target.base import Facts
 from harness.target.client import AgentClient, missing_options
-from harness.target.deadline import Deadline
 from harness.target.machine import Machine
 from harness.target.prepare import AGENT_PORT, PLACE, PUSH_TIMEOUT_S, prepare
 
 _ATTACH_TIMEOUT_S = 20.0
 # after a panic QEMU needs a moment to end
 _DEATH_S = 3.0
-_PANICKED = re.compile(
-    r"(Kernel panic - not syncing: .*|BUG: .*|Oops: .*|general protection fault.*)"
-)
-_CONSOLE_LINES = 400
 
 
 class VirtualTarget:
@@ -223,26 +217,13 @@ class VirtualTarget:
     def _dead(
         self, guest: vm.Guest, console_from: int, verdict: Verdict, error: WorldError
     ) -> Observation:
-        deadline = Deadline(0.0 if self._aborted else _DEATH_S)
-        while verdict is Verdict.LOST and guest.alive() and not deadline.over:
-            time.sleep(0.05)
-        console = guest.console_text()[console_from:]
-        crash = _PANICKED.search(console)
-        if crash:
-            verdict, message = Verdict.CRASHED, crash[1].strip()
-        elif verdict is Verdict.LOST and guest.alive():
-            message = f"{error.message}: it was killed, or crashed; the guest itself lives"
+        if self._aborted:
+            patience = postmortem.Patience(0.0, 0.0)
         else:
-            message = error.message
-        tail = "\n".join(console.splitlines()[-_CONSOLE_LINES:])
+            patience = postmortem.Patience(_DEATH_S, guest.scale * self._settings.timeout_scale)
+        seen = postmortem.examine(guest, console_from, verdict, error, patience)
         self._drop()
-        return Observation(
-            verdict,
-            message=message,
-            kernel_log=tail,
-            log=error.evidence,
-            provenance=Provenance(kernel=self._machine.release),
-        )
+        return replace(seen, provenance=Provenance(kernel=self._machine.release))
 
     def _let_go(self) -> None:
         client, self._client = self._client, None

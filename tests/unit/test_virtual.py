@@ -31,6 +31,8 @@ class FakeGuest:
     prepared: bool = True
     state: object = None
     lock: object = None
+    scale: float = 1.0
+    run_dir: Path = Path("nowhere")
     released: bool = False
 
     def release(self):
