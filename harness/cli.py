@@ -15,7 +15,9 @@ from harness.errors import BpfthrowError, Exit, UsageError, WorldError
 # verb -> module with add_parser(subparsers) and run(arguments)
 VERBS = {
     "run": "harness.run_command",
+    "compare": "harness.regress_command",
     "sim": "harness.sim.command",
+    "verify": "harness.verify.command",
     "disasm": "harness.disasm_command",
     "asm": "harness.asm_command",
     "conformance": "harness.conformance.command",

@@ -101,7 +101,8 @@ class _Run:
                 "",
                 errno=None,
                 pc=error.pc,
-                why=f"{error.why}. (If no path is refused before: {unknown.why} is not modelled)",
+                why=f"{error.why}. (Or a path is refused before that: not all of them were followed, "
+                f"{unknown.why})",
                 fix=error.fix,
             ) from error
 

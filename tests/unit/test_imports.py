@@ -19,6 +19,13 @@ GROUND = {"errors", "model", "hooks", "series", "wire", "paths", "tools"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "logmatch": GROUND,
+    "normalize": GROUND,
+    "loadstats": GROUND,
+    "regress_model": GROUND | {"loadstats"},
+    # comparing needs no machine; the command brings them
+    "regress": GROUND | {"loadstats", "normalize", "regress_model", "report"},
+    "regress_report": GROUND | {"regress_model"},
+    "regress_sides": GROUND | {"regress_model", "report"},
     "frames": GROUND,
     "tags": GROUND | {"frames"},
     "build": GROUND,
@@ -29,6 +36,8 @@ MAY_IMPORT = {
     "sim.command": GROUND | {"bpf", "frames", "sim", "suite", "report", "build"},
     "conformance": GROUND | {"bpf", "sim"},
     "verify": GROUND | {"bpf", "frames", "tags", "sim.semantics"},
+    # the command compiles, and takes the options that describe a kernel
+    "verify.command": GROUND | {"bpf", "build", "verify", "sim.semantics", "sim.kernelargs"},
     "compare": GROUND | {"logmatch"},
     "report": GROUND | {"compare", "logmatch"},
     "config": GROUND,
