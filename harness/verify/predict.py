@@ -101,7 +101,7 @@ class _Run:
                 "",
                 errno=None,
                 pc=error.pc,
-                why=f"{error.why}. (Or a path is refused before that: not all of them were followed, "
+                why=f"{error.why}. (Or a path is refused before that: not all were followed, "
                 f"{unknown.why})",
                 fix=error.fix,
             ) from error

@@ -36,6 +36,8 @@ MAY_IMPORT = {
     "sim.command": GROUND | {"bpf", "frames", "sim", "suite", "report", "build"},
     "conformance": GROUND | {"bpf", "sim"},
     "verify": GROUND | {"bpf", "frames", "tags", "sim.semantics"},
+    # what cases claim, for the measurement alone: no answer comes from there
+    "verify.accuracy": GROUND | {"bpf", "verify", "logmatch"},
     # the command compiles, and takes the options that describe a kernel
     "verify.command": GROUND | {"bpf", "build", "verify", "sim.semantics", "sim.kernelargs"},
     "compare": GROUND | {"logmatch"},

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The model held against what cases claim: right, wrong and unknown, for each series.
+
+What a case claims is its tags' (harness.suite), which kernels were booted to check; the model
+never sees them. A case that may take a kernel down claims what the kernel should do: there the
+model is right, too, if it names the bug.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.bpf.elf import Object, read_object
+from harness.logmatch import missing
+from harness.model import Case, Expectation
+from harness.model import Verdict as Seen
+from harness.series import SERIES
+from harness.verify.predict import predict
+from harness.verify.prediction import Prediction, Verdict
+
+_EXPRESSION = re.compile(r"\{\{.*?\}\}")
+_THROW = "throw"
+_WANTED = {Seen.RAN: Verdict.ACCEPT, Seen.REJECTED: Verdict.REJECT}
+
+
+class Outcome(StrEnum):
+    """How a prediction compares with a claim."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One program on one series."""
+
+    case: Case
+    series: str
+    claim: Expectation
+    prediction: Prediction
+    outcome: Outcome
+    # what the model took, seconds
+    duration_s: float
+
+    @property
+    def throws(self) -> bool:
+        """Whether the program needs exceptions."""
+        return _THROW in self.case.needs
+
+    def __str__(self) -> str:
+        found = self.prediction
+        claimed = ", ".join(self.claim.messages) or _wanted(self.claim)
+        return (
+            f"{self.case.id} on {self.series}: claimed {claimed}; predicted {found.verdict} "
+            f"{found.message or found.why} (errno {found.errno}, instruction {found.pc})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many programs came out which way."""
+
+    right: int
+    wrong: int
+    unknown: int
+
+    @property
+    def decided(self) -> float:
+        """Share of programs with an answer, 0 to 1."""
+        total = self.right + self.wrong + self.unknown
+        return (self.right + self.wrong) / total if total else 1.0
+
+
+def measure(cases: Iterable[Case], series: Sequence[str] = SERIES) -> list[Judged]:
+    """Judge each program of the cases once for each series. Raises ObjectError."""
+    programs: dict[tuple[str, str], Case] = {}
+    for case in cases:
+        programs.setdefault((case.object, case.program), case)
+    objects = {case.object: read_object(case.object) for case in programs.values()}
+    return [
+        judge(objects[case.object], case, name) for case in programs.values() for name in series
+    ]
+
+
+def judge(obj: Object, case: Case, series: str) -> Judged:
+    """One program on one series."""
+    claim = dict(case.per_series).get(series, case.expectation)
+    started = time.perf_counter()
+    found = predict(obj, case.program, series)
+    duration_s = time.perf_counter() - started
+    return Judged(case, series, claim, found, _outcome(case, claim, found), duration_s)
+
+
+def _wanted(claim: Expectation) -> Verdict:
+    return _WANTED.get(claim.verdict or Seen.RAN, Verdict.ACCEPT)
+
+
+def _outcome(case: Case, claim: Expectation, found: Prediction) -> Outcome:
+    if found.verdict is Verdict.UNKNOWN:
+        return Outcome.UNKNOWN
+    fits = found.verdict is _wanted(claim) and (
+        found.verdict is Verdict.ACCEPT or not found.message or _same_words(claim, found)
+    )
+    return Outcome.RIGHT if fits or (case.crashes and found.bugs) else Outcome.WRONG
+
+
+def _same_words(claim: Expectation, found: Prediction) -> bool:
+    same_errno = claim.errno is None or found.errno in (None, claim.errno)
+    return same_errno and not missing(claim.messages, _EXPRESSION.sub("1", found.message))
+
+
+def count(judged: Iterable[Judged]) -> Count:
+    """Sum of outcomes."""
+    found = [each.outcome for each in judged]
+    return Count(*(found.count(outcome) for outcome in Outcome))
+
+
+def table(judged: Sequence[Judged]) -> str:
+    """Text: a row for each series and kind of program; the wrong ones below; why not decided."""
+    rows = [f"{'':8}{'':12}{'right':>7}{'wrong':>7}{'unknown':>9}{'decided':>9}"]
+    for series in SERIES:
+        here = [each for each in judged if each.series == series]
+        kinds = (("exceptions", [each for each in here if each.throws]), ("all", here))
+        for kind, chosen in kinds:
+            n = count(chosen)
+            share = f"{n.decided:.1%}"
+            rows.append(f"{series:8}{kind:12}{n.right:7}{n.wrong:7}{n.unknown:9}{share:>9}")
+    rows += [f"wrong: {each}" for each in judged if each.outcome is Outcome.WRONG]
+    return "\n".join([*rows, *_reasons(judged)])
+
+
+def _reasons(judged: Sequence[Judged], most: int = 12) -> Iterator[str]:
+    why: dict[str, list[Judged]] = {}
+    for each in judged:
+        if each.outcome is Outcome.UNKNOWN:
+            why.setdefault(each.prediction.why, []).append(each)
+    for reason, found in sorted(why.items(), key=lambda row: -len(row[1]))[:most]:
+        yield f"unknown {len(found):4}: {reason} ({found[0].case.id})"
