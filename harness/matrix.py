@@ -94,6 +94,13 @@ class Plan:
     settings: config.Settings
     # time.monotonic() of the beginning
     began_s: float
+    # simulator profile of single targets, by spec; the others have the settings'
+    profiles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def settings_of(self, spec: str) -> config.Settings:
+        """The settings that hold for one target."""
+        profile = self.profiles.get(spec, self.settings.profile)
+        return dataclasses.replace(self.settings, profile=profile)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,7 +157,10 @@ def run_all(plan: Plan, started: Mapping[str, Begun]) -> list[Share]:
     out: queue.Queue[tuple[_Run, Result | Exception | None]] = queue.Queue()
     cases: Future[list[Case]] = Future()
     stop = threading.Event()
-    runs = [_Run(each, plan.settings, started.get(each), cases, out, stop) for each in plan.specs]
+    runs = [
+        _Run(each, plan.settings_of(each), started.get(each), cases, out, stop)
+        for each in plan.specs
+    ]
     # Guests boot while objects are compiled and read; but a mistake must not wait for a download,
     # and Ctrl-C ends one only in this thread.
     chosen = [] if started else _select(plan)
