@@ -78,6 +78,8 @@ class Case:
     # features that must be probed present, "throw" among them where bpf_throw is called
     needs: tuple[str, ...] = ()
     companions: tuple[Companion, ...] = ()
+    # tracers of the kernel that are on meanwhile: "kretprobe:FUNCTION", "function_graph:FUNCTION"
+    traced: tuple[str, ...] = ()
     # why it may crash a kernel; "" for all others. Refused on --target local
     crashes: str = ""
 

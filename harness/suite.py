@@ -133,6 +133,7 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
                 per_series=claims.per_series(general, data.name, values),
                 needs=needs if not feature or feature in needs else (*needs, feature),
                 companions=companions,
+                traced=tuple(claims.traced),
                 crashes=claims.crashes,
             )
             cases.append(case)
@@ -217,6 +218,7 @@ def _needs_of(
     loaded |= {companion.program for companion in companions}
     needs = ["throw"] if any(_throws(obj, name) for name in sorted(loaded)) else []
     needs += [_COMPANIONS[companion.kind] for companion in companions]
+    needs += [how.partition(":")[0] for how in claims.traced]
     return tuple(dict.fromkeys([*needs, *claims.needs]))
 
 

@@ -22,6 +22,8 @@ _COMMENT = re.compile(r"comment:(?:\d+:)?(test_\w+)(?:=(.*))?", re.DOTALL)
 _NUMBERED = re.compile(r"(\d+)=(.*)", re.DOTALL)
 _REGEX_PART = re.compile(r"\{\{(.*?)\}\}")
 _C_NUMBER = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]+\b")
+# tracers of the kernel that a case may ask for, each a feature of the machine
+TRACERS = ("kretprobe", "function_graph")
 # what __on() may say of a kernel series, and the verdict that it means
 _VERDICTS = {
     "success": Verdict.RAN,
@@ -52,6 +54,7 @@ class Claims:
     needs: list[str] = field(default_factory=list)
     repeat: int = 1
     companions: list[str] = field(default_factory=list)
+    traced: list[str] = field(default_factory=list)
     crashes: str = ""
     # only a tail-call target or a companion
     is_target: bool = False
@@ -240,6 +243,13 @@ def _put_errno(claims: Claims, value: str) -> None:
     claims.errno = parse_integer(value)
 
 
+def _put_traced(claims: Claims, value: str) -> None:
+    kind, _, function = value.partition(":")
+    if kind not in TRACERS or not re.fullmatch(r"[A-Za-z_]\w*", function):
+        raise ValueError(f"should read {' or '.join(f'{kind}:FUNCTION' for kind in TRACERS)}")
+    claims.traced.append(value)
+
+
 def _put_crashes(claims: Claims, value: str) -> None:
     claims.crashes = value
 
@@ -260,6 +270,7 @@ _KEYS: dict[str, Callable[[Claims, str], None]] = {
     "needs": lambda claims, value: claims.needs.append(value),
     "repeat": _put_repeat,
     "with": lambda claims, value: claims.companions.append(value),
+    "traced": _put_traced,
     "errno": _put_errno,
     "on": _put_on,
     "crashes": _put_crashes,

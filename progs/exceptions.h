@@ -125,6 +125,7 @@ extern void bpf_throw(__u64 cookie) __weak __ksym;
 #define __with(program)	   __bpfthrow_ours("with", #program)
 #define __errno(number)	   __bpfthrow_ours("errno", __bpfthrow_expand(number))
 #define __on(series, what) __bpfthrow_ours("on", series "=" what)
+#define __traced(how)	   __bpfthrow_ours("traced", how)
 #define __crashes(why)	   __bpfthrow_ours("crashes", why)
 #define __target	   __bpfthrow_tag("bpfthrow:target")
 

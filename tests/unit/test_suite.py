@@ -172,6 +172,14 @@ def test_companions_bring_their_needs(cases):
     assert set(case.needs) == {"throw", "freplace", "fentry", "clock"}
 
 
+def test_tracers_are_features_of_the_machine(cases):
+    (case,) = cases(
+        '__hook("test_run") __traced("kretprobe:bpf_throw") __traced("function_graph:bpf_throw")'
+    )
+    assert case.traced == ("kretprobe:bpf_throw", "function_graph:bpf_throw")
+    assert case.needs == ("throw", "kretprobe", "function_graph")
+
+
 def test_repeat_and_crashes(cases):
     (case,) = cases('__repeat(5) __crashes("bug B") __hook("test_run")')
     assert (case.repeat, case.crashes) == (5, "bug B")
@@ -232,6 +240,9 @@ def test_older_and_newer_spellings_of_the_selftests_are_read():
         ('__hook("tc-ingress") __input(a, "eth")', "14 bytes do not go over.*tc-ingress"),
         ('__hook("xdp-native")', "cannot run on hook 'xdp-native'.*section 'tc' runs on"),
         ("__repeat(0)", "between 1 and 10000"),
+        ('__traced("kprobe:bpf_throw")', "kretprobe:FUNCTION or function_graph:FUNCTION"),
+        ('__traced("kretprobe")', "should read kretprobe:FUNCTION"),
+        ('__traced("kretprobe:a b")', "should read kretprobe:FUNCTION"),
         ("__with(nobody)", "with=nobody: no such program.*main_program"),
         ("__with(target)", "companion 'target' is in section 'tc'.*freplace/FUNCTION"),
         ('__on("6.13", "success")', "unknown kernel series '6.13'; known: 6.12, 6.18, 7.3"),

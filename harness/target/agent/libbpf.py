@@ -20,7 +20,7 @@ from harness.target.agent import verifierlog
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _DEBUG = 2
 _LINE_BYTES = 1 << 20
-# BPF_LOG_STATS of the kernel's include/linux/bpf_verifier.h, and room for its lines (one a function)
+# BPF_LOG_STATS of the kernel's include/linux/bpf_verifier.h, and room for its lines
 _LOG_STATISTICS, _STATISTICS_BYTES = 4, 1 << 16
 _POINTERS = (
     "bpf_object__open_file",
@@ -31,7 +31,6 @@ _POINTERS = (
 )
 _TEXTS = (
     "bpf_program__name",
-    "bpf_program__section_name",
     "bpf_map__name",
     "libbpf_version_string",
 )
@@ -90,6 +89,7 @@ def _open_library() -> Library:
         getattr(so, name).restype = ctypes.c_void_p
     for name in _TEXTS:
         getattr(so, name).restype = ctypes.c_char_p
+    so.bpf_program__autoload.restype = ctypes.c_bool
     found = Library(so)
     libc = ctypes.CDLL(None)
     room = ctypes.create_string_buffer(_LINE_BYTES)
@@ -109,7 +109,8 @@ class Member(NamedTuple):
     """A program of an opened object."""
 
     name: str
-    section: str
+    # False in a section that starts with "?" (libbpf forgets that character)
+    automatic: bool
     pointer: ctypes.c_void_p
 
 
@@ -136,7 +137,7 @@ def members(handle: Handle) -> list[Member]:
     while pointer:
         at = ctypes.c_void_p(pointer)
         name = so.bpf_program__name(at).decode()
-        found.append(Member(name, so.bpf_program__section_name(at).decode(), at))
+        found.append(Member(name, so.bpf_program__autoload(at), at))
         pointer = so.bpf_object__next_program(handle, at)
     return found
 

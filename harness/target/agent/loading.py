@@ -90,7 +90,7 @@ def _names(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
             found = libbpf.members(handle)
     except (OSError, WorldError):
         return (), ()  # bpftool will say what is wrong with it
-    automatic = tuple(m.name for m in found if not m.section.startswith("?"))
+    automatic = tuple(m.name for m in found if m.automatic)
     return tuple(m.name for m in found), automatic
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.target.agent import kernelbtf, session, syscall, testrun, verifierlog
+from harness.target.agent import kernelbtf, session, syscall, testrun, tracers, verifierlog
 from harness.target.agent.session import Session
 from harness.target.agent.syscall import KernelError
 
@@ -171,6 +171,8 @@ FEATURES: dict[str, Callable[[Session], str]] = {
     "fentry": _tracing(_FENTRY),
     "fexit": _tracing(_FEXIT),
     "freplace": _freplace,
+    "kretprobe": lambda _: tracers.missing("kretprobe"),
+    "function_graph": lambda _: tracers.missing("function_graph"),
     "xdp-generic": _live("xdp-generic"),
     "xdp-native": _live("xdp-native"),
     "clsact": _live("tc-ingress"),

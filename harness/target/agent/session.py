@@ -25,6 +25,7 @@ from harness.target.agent import (
     namespace,
     syscall,
     testrun,
+    tracers,
     tracing,
 )
 from harness.target.agent.loading import Loaded, Program
@@ -93,7 +94,8 @@ class Session:
         with companions.attached(path, program, case.companions) as refusal:
             if refusal is not None:
                 return _refused(refusal)
-            seen = self._feed(case, program)
+            with tracers.set_on(case.traced):
+                seen = self._feed(case, program)
         after = maps.contents(program.maps)
         return replace(
             seen,
