@@ -16,26 +16,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.errors import UsageError
-from harness.verify import consistency, tnum, transfer
+from harness.verify import branches, consistency, tnum, transfer
+from harness.verify.branches import FLIPPED, OF_ITSELF, REVERSED
 from harness.verify.ranges import ArcKind, BoundsKind, Kind, Range
 from harness.verify.tnum import Tnum
 
-# comparison -> what holds where it does not; "nset" is of this module only
-REVERSED = {
-    "eq": "ne", "ne": "eq", "gt": "le", "le": "gt", "lt": "ge", "ge": "lt", "sgt": "sle",
-    "sle": "sgt", "slt": "sge", "sge": "slt", "set": "nset", "nset": "set",
-}  # fmt: skip
-# a OP b is b FLIPPED[OP] a
-FLIPPED = {
-    "eq": "eq", "ne": "ne", "set": "set", "nset": "nset", "gt": "lt", "lt": "gt", "ge": "le",
-    "le": "ge", "sgt": "slt", "slt": "sgt", "sge": "sle", "sle": "sge",
-}  # fmt: skip
-_OF_ITSELF = {"eq": True, "ge": True, "le": True, "sge": True, "sle": True} | dict.fromkeys(
-    ("ne", "gt", "lt", "sgt", "slt"), False
-)
+_REMEMBERED = 1 << 16
 
 
 class Scalar(NamedTuple):
@@ -164,6 +153,9 @@ class Domain:
         self.low = self.narrow.width.ones
         self.unknown = Scalar(Tnum(0, self.ones), self.wide.full, self.narrow.full)
         self._loads: dict[tuple[int, bool], Scalar] = {}
+        # answers that were given before: paths compute the same again and again
+        self._results: dict[tuple[str, Scalar, Scalar, int], Scalar] = {}
+        self._learnt: dict[tuple[str, Scalar, Scalar, int], tuple[Scalar, Scalar]] = {}
 
     # values --------------------------------------------------------------------------------
 
@@ -191,11 +183,15 @@ class Domain:
     # ALU -----------------------------------------------------------------------------------
 
     def alu(self, op: str, a: Scalar, b: Scalar, bits: int) -> Scalar:
-        """Result of an operation: names of harness.bpf.isa.ALU_OPS but "mov" and "end", and "sdiv", "smod".
+        """Result of an operation of harness.bpf.isa.ALU_OPS, "sdiv" or "smod"; not "mov" and "end".
 
         bits 32: on the low halves, extended with zeros. "neg" ignores `b`.
         """
-        return transfer.apply(self, op, a, b, whole=bits == self.bits)
+        key = op, a, b, bits
+        if key not in self._results:
+            _make_room(self._results)
+            self._results[key] = transfer.apply(self, op, a, b, whole=bits == self.bits)
+        return self._results[key]
 
     def fork(self, op: str, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar] | None:
         """What `a` is on the path that goes on and on one more that is explored later, or None."""
@@ -290,7 +286,7 @@ class Domain:
         """Whether a OP b holds; None: that depends. `same`: both are one register."""
         if same and self.precision.arcs:
             return self._decide_itself(op, a, bits)
-        answer = _decide(op, a, b, whole=bits == self.bits, low=self.low)
+        answer = branches.decide(op, a, b, whole=bits == self.bits, low=self.low)
         if answer is not None or not self.precision.arcs:
             return answer
         if any(each.impossible for each in self.learn(REVERSED[op], a, b, bits)):
@@ -301,7 +297,7 @@ class Domain:
 
     def _decide_itself(self, op: str, a: Scalar, bits: int) -> bool | None:
         if op != "set":
-            return _OF_ITSELF[op]
+            return OF_ITSELF[op]
         known = a.tnum if bits == self.bits else tnum.truncate(a.tnum, self.low)
         span = a.wide if bits == self.bits else a.narrow
         if known.is_const:
@@ -313,6 +309,13 @@ class Domain:
 
         A result may be `impossible`. Ask decide() first: it knows more.
         """
+        key = op, a, b, bits
+        if key not in self._learnt:
+            _make_room(self._learnt)
+            self._learnt[key] = self._learn(op, a, b, bits)
+        return self._learnt[key]
+
+    def _learn(self, op: str, a: Scalar, b: Scalar, bits: int) -> tuple[Scalar, Scalar]:
         if op in ("gt", "ge", "sgt", "sge"):
             b, a = self.learn(FLIPPED[op], b, a, bits)
             return a, b
@@ -330,7 +333,7 @@ class Domain:
             known = tnum.intersect(a.tnum, b.tnum)
             met = kind.meet(one, other)
             return self._narrowed(a, known, met, whole), self._narrowed(b, known, met, whole)
-        one, other = _ordered(kind, op, one, other)
+        one, other = branches.ordered(kind, op, one, other)
         return self._narrowed(a, None, one, whole), self._narrowed(b, None, other, whole)
 
     def _learn_const(self, op: str, a: Scalar, number: int, *, whole: bool) -> Scalar:
@@ -370,6 +373,11 @@ class Domain:
         return Scalar(*consistency.of_bounds(self.wide, self.narrow, known, wide, narrow))
 
 
+def _make_room(answers: dict[Any, Any]) -> None:
+    if len(answers) >= _REMEMBERED:
+        answers.clear()
+
+
 def _signed(number: int, bits: int) -> int:
     number &= (1 << bits) - 1
     return number - (1 << bits) if number >> bits - 1 else number
@@ -377,59 +385,3 @@ def _signed(number: int, bits: int) -> int:
 
 def _is_const(a: Scalar, *, whole: bool, low: int) -> bool:
     return not (a.tnum.mask if whole else a.tnum.mask & low)
-
-
-def _ordered(kind: Kind, op: str, a: Range, b: Range) -> tuple[Range, Range]:
-    """Ranges of a and b where a <= b, or a < b; signed or not."""
-    strict = op in ("lt", "slt")
-    width = kind.width
-    if op in ("le", "lt"):
-        a = kind.meet(a, _upto(kind, 0, b.umax - strict))
-        return a, kind.meet(b, _upto(kind, a.umin + strict, width.ones))
-    a = kind.meet(a, _upto_signed(kind, width.lowest, b.smax - strict))
-    return a, kind.meet(b, _upto_signed(kind, a.smin + strict, width.top))
-
-
-def _upto(kind: Kind, low: int, high: int) -> Range:
-    return kind.unsigned(low, high) if low <= high else kind.nothing
-
-
-def _upto_signed(kind: Kind, low: int, high: int) -> Range:
-    return kind.signed(low, high) if low <= high else kind.nothing
-
-
-def _decide(op: str, a: Scalar, b: Scalar, *, whole: bool, low: int) -> bool | None:
-    """What bits and ranges say at once."""
-    if op in ("ne", "gt", "ge", "sgt", "sge"):
-        if op == "ne":
-            answer = _decide("eq", a, b, whole=whole, low=low)
-            return None if answer is None else not answer
-        return _decide(FLIPPED[op], b, a, whole=whole, low=low)
-    one, other = (a.wide, b.wide) if whole else (a.narrow, b.narrow)
-    if op in ("lt", "le"):
-        return _less(one.umin, one.umax, other.umin, other.umax, strict=op == "lt")
-    if op in ("slt", "sle"):
-        return _less(one.smin, one.smax, other.smin, other.smax, strict=op == "slt")
-    bits, more = a.tnum, b.tnum
-    if not whole:
-        bits, more = tnum.truncate(bits, low), tnum.truncate(more, low)
-    if op == "set":
-        if more.mask:
-            bits, more = more, bits
-        if more.mask:
-            return None
-        return True if bits.value & more.value else None if bits.mask & more.value else False
-    if bits.is_const and more.is_const:
-        return bits.value == more.value
-    apart = not bits.overlaps(more) or _apart(one, other) or (whole and _apart(a.narrow, b.narrow))
-    return False if apart else None
-
-
-def _less(low: int, high: int, other_low: int, other_high: int, *, strict: bool) -> bool | None:
-    if high + strict <= other_low:
-        return True
-    return False if low + strict > other_high else None
-
-
-def _apart(a: Range, b: Range) -> bool:
-    return a.umin > b.umax or a.umax < b.umin or a.smin > b.smax or a.smax < b.smin
