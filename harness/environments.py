@@ -2,7 +2,8 @@
 """A kernel of the cache as the simulator's input: its types, its release, its configuration.
 
 Everything is read from the files that are booted, nothing is asked of a running kernel. A kernel
-that is not in the cache (a tree, a remote machine) has none: what needs it stays unsupported.
+that was neither fetched nor built by us (a tree, a remote machine) has none: what needs it stays
+unsupported.
 """
 
 import functools
@@ -10,7 +11,7 @@ import functools
 from harness.bpf.elf import Object
 from harness.bpf.environment import NOWHERE, Environment, read_kconfig
 from harness.bpf.vmlinux import kernel_types
-from harness.kernels import catalogue, store
+from harness.kernels import builder, catalogue, store
 from harness.kernels.image import version_of
 
 
@@ -22,8 +23,9 @@ def needs_kernel(obj: Object) -> bool:
 @functools.cache
 def environment_of(release: str) -> Environment:
     """What is known of the kernel of this release (uname -r). Raises ObjectError, UsageError."""
-    known = store.cached(catalogue.load())
-    kernel = next((k for k in known if k.release == release), None)
+    known = [*store.cached(catalogue.load()), *builder.cached()]
+    # the last: a name that was built again stands for the newest build
+    kernel = next((k for k in reversed(known) if k.release == release), None)
     if kernel is None:
         return NOWHERE
     kconfig = read_kconfig(kernel.config) if kernel.config else None
