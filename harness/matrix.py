@@ -7,21 +7,23 @@ one target is run.py's business.
 
 import argparse
 import dataclasses
+import enum
 import queue
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 
-from harness import annotate, build, config, kernels, suite, tools
+from harness import annotate, build, config, kernels, schedule, suite, tools
 from harness import run as pipeline
 from harness.compare import has_say
-from harness.errors import BpfthrowError, Exit, UsageError
+from harness.errors import BpfthrowError, Exit, MachineLostError, UsageError
 from harness.model import Case, Result
 from harness.report import artifacts, detail, document, junit, table
+from harness.report.board import Board, Display, Expected, display
 from harness.report.outcome import RunHeader, Tested, exit_code
-from harness.report.progress import Progress
 from harness.report.style import style_for
 from harness.sim import semantics
 from harness.target import boot
@@ -30,6 +32,15 @@ from harness.target.boot import Begun
 
 # differences that are printed in full; the rest is in the JSON
 _DETAILS = 20
+# a display that shows the time does not stand still for longer
+_TICK_S = 1.0
+
+
+class _Event(enum.Enum):
+    """What happens to a target beside results."""
+
+    BEGUN = enum.auto()
+    ENDED = enum.auto()
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,14 +53,19 @@ class _Run:
     begun: Begun | None
     # known a little after the guest began to boot
     cases: "Future[list[Case]]"
-    # results, then None; an error that ended it comes before the None
-    out: "queue.Queue[tuple[_Run, Result | Exception | None]]"
+    # results between two events; an error that ended it comes before the second
+    out: "queue.Queue[tuple[_Run, Result | Exception | _Event]]"
     stop: threading.Event
+    # nobody else has a part in this run
+    alone: bool
     target: Target | None = None
     tested: Tested | None = None
+    # each result with the seconds that the target was busy with it
+    timed: list[tuple[Result, float]] = dataclasses.field(default_factory=list)
 
     def __call__(self) -> None:
         """Run all cases; whatever happens, the queue hears of the end."""
+        self.out.put((self, _Event.BEGUN))
         try:
             for result in self._results():
                 self.out.put((self, result))
@@ -58,7 +74,7 @@ class _Run:
         except Exception as error:  # noqa: BLE001  # raised again in the main thread
             self.out.put((self, error))
         finally:
-            self.out.put((self, None))
+            self.out.put((self, _Event.ENDED))
 
     def abort(self) -> None:
         """From another thread: end what is running."""
@@ -66,21 +82,35 @@ class _Run:
             self.target.abort()
 
     def _results(self) -> Iterator[Result]:
-        with open_target(self.spec, self.settings, self.begun) as target:
-            self.target = target
-            cases = self.cases.result()
-            profile, scale = self.settings.profile, self.settings.timeout_scale
-            ahead = threading.Thread(
-                target=pipeline.simulate_ahead, args=(cases, target.release, profile)
-            )
-            ahead.start()
-            retries = self.settings.retries
-            for result in pipeline.run_cases(
-                target, cases, profile=profile, scale=scale, retries=retries
-            ):
-                self.tested = self.tested or pipeline.tested(target, result, self.spec)
-                yield result
-            ahead.join()
+        try:
+            with open_target(self.spec, self.settings, self.begun) as target:
+                self.target = target
+                yield from self._results_of(target)
+        except MachineLostError as error:
+            if self.target is not None or self.alone:
+                raise
+            # one kernel whose guest does not even start: the others are worth a report
+            for case in self.cases.result():
+                yield pipeline.lost_result(case, self.spec.replace(":", "-"), error)
+
+    def _results_of(self, target: Target) -> Iterator[Result]:
+        cases = self.cases.result()
+        profile, scale = self.settings.profile, self.settings.timeout_scale
+        ahead = threading.Thread(
+            target=pipeline.simulate_ahead, args=(cases, target.release, profile)
+        )
+        ahead.start()
+        retries = self.settings.retries
+        last_s = 0.0  # the first case waits for the boot
+        for result in pipeline.run_cases(
+            target, cases, profile=profile, scale=scale, retries=retries
+        ):
+            self.tested = self.tested or pipeline.tested(target, result, self.spec)
+            now_s = time.monotonic()
+            self.timed.append((result, now_s - last_s if last_s else result.observed.duration_s))
+            last_s = now_s
+            yield result
+        ahead.join()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,6 +126,13 @@ class Plan:
     began_s: float
     # simulator profile of single targets, by spec; the others have the settings'
     profiles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def at_once(self) -> int:
+        """How many targets run side by side."""
+        jobs = self.arguments.jobs or schedule.at_once(
+            len(self.specs), self.settings.cpus, self.settings.memory
+        )
+        return max(1, min(int(jobs), len(self.specs)))
 
     def settings_of(self, spec: str) -> config.Settings:
         """The settings that hold for one target."""
@@ -154,36 +191,56 @@ def _select(plan: Plan) -> list[Case]:
 
 def run_all(plan: Plan, started: Mapping[str, Begun]) -> list[Share]:
     """Run the chosen cases on every target of the plan; one share for each, in its order."""
-    out: queue.Queue[tuple[_Run, Result | Exception | None]] = queue.Queue()
+    out: queue.Queue[tuple[_Run, Result | Exception | _Event]] = queue.Queue()
     cases: Future[list[Case]] = Future()
     stop = threading.Event()
-    runs = [
-        _Run(each, plan.settings_of(each), started.get(each), cases, out, stop)
+    alone = len(plan.specs) == 1
+    runs = {
+        each: _Run(each, plan.settings_of(each), started.get(each), cases, out, stop, alone)
         for each in plan.specs
-    ]
+    }
+    known = schedule.durations()
+    jobs = plan.at_once()
     # Guests boot while objects are compiled and read; but a mistake must not wait for a download,
     # and Ctrl-C ends one only in this thread.
     chosen = [] if started else _select(plan)
     if not started:
         _fetch(plan)
-    with ThreadPoolExecutor(max(1, min(plan.arguments.jobs, len(runs)))) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         try:
-            for each in runs:
-                pool.submit(each)
+            for each in schedule.longest_first(plan.specs, known):
+                pool.submit(runs[each])
             chosen = chosen or _select(plan)
-            progress = Progress(sys.stderr, len(chosen) * len(runs))
-            progress.note(f"{len(chosen)} cases on {', '.join(plan.specs)}")
+            progress = display(
+                sys.stderr, _expected(plan, chosen, known, jobs), quiet=plan.arguments.quiet
+            )
+            progress.note(_first_note(plan, len(chosen), jobs))
             cases.set_result(chosen)
-            results = _gather(runs, out, None if plan.arguments.quiet else progress)
+            # other lines would tear the block to pieces
+            board = isinstance(progress, Board)
+            with tools.heard(progress.note) if board else nullcontext():
+                results = _gather(runs, out, progress)
+            progress.close()
         except BaseException as error:
             stop.set()
             if not cases.done():
                 cases.set_exception(UsageError(f"no cases: {error}"))
-            for each in runs:
-                each.abort()
+            for run_ in runs.values():
+                run_.abort()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return [Share(each.spec, each.tested, tuple(results[each.spec])) for each in runs]
+    schedule.record({spec: run_.timed for spec, run_ in runs.items()})
+    return [Share(spec, run_.tested, tuple(results[spec])) for spec, run_ in runs.items()]
+
+
+def _expected(plan: Plan, cases: Sequence[Case], known: schedule.Durations, jobs: int) -> Expected:
+    seconds = {each: schedule.expected_s(cases, known.get(each, {})) for each in plan.specs}
+    return Expected(seconds, len(cases), jobs)
+
+
+def _first_note(plan: Plan, cases: int, jobs: int) -> str:
+    names = ", ".join(plan.specs)
+    return f"{cases} cases on {names}" + (f", {jobs} at a time" if len(plan.specs) > jobs else "")
 
 
 def _fetch(plan: Plan) -> None:
@@ -193,23 +250,29 @@ def _fetch(plan: Plan) -> None:
 
 
 def _gather(
-    runs: Sequence[_Run],
-    out: "queue.Queue[tuple[_Run, Result | Exception | None]]",
-    progress: Progress | None,
+    runs: Mapping[str, _Run],
+    out: "queue.Queue[tuple[_Run, Result | Exception | _Event]]",
+    progress: Display,
 ) -> dict[str, list[Result]]:
-    results: dict[str, list[Result]] = {each.spec: [] for each in runs}
+    results: dict[str, list[Result]] = {spec: [] for spec in runs}
     left = len(runs)
     while left:
-        which, item = out.get()
-        if item is None:
+        try:
+            which, item = out.get(timeout=_TICK_S)
+        except queue.Empty:
+            progress.tick()
+            continue
+        if item is _Event.BEGUN:
+            progress.begin(which.spec)
+        elif item is _Event.ENDED:
             left -= 1
+            progress.end(which.spec)
         elif isinstance(item, Exception):
             # a target that cannot be had must not look like a smaller matrix
             raise item
-        else:
+        elif isinstance(item, Result):
             results[which.spec].append(item)
-            if progress:
-                progress.result(item)
+            progress.result(which.spec, item)
     return results
 
 

@@ -81,7 +81,7 @@ def judge(case: Case, target: Target, profile: str = "", *, retries: int = 0) ->
     try:
         again = _judge(case, target, profile)
     except WorldError as error:
-        again = _lost(case, target.name, error)
+        again = lost_result(case, target.name, error)
     return dataclasses.replace(first, again=again)
 
 
@@ -131,7 +131,7 @@ def run_cases(
         if lost is None and deadline.over:
             lost = MachineLostError(f"the run took longer than {deadline.seconds:.0f} s")
         if lost is not None:
-            yield _lost(case, target.name, lost)
+            yield lost_result(case, target.name, lost)
             continue
         if last is not None:
             yield last
@@ -142,10 +142,10 @@ def run_cases(
             last = _mistaken(case, target, error)
         except MachineLostError as error:
             lost, last = error, None
-            yield _lost(case, target.name, error)
+            yield lost_result(case, target.name, error)
         except WorldError as error:
             # an agent that fails over one case is no reason to give up the machine
-            last = _lost(case, target.name, error)
+            last = lost_result(case, target.name, error)
     if last is not None:
         yield _with_leaks(last, target)
 
@@ -170,7 +170,8 @@ def _mistaken(case: Case, target: Target, error: UsageError) -> Result:
     return Result(case, target.name, observed, None, (wrong,))
 
 
-def _lost(case: Case, target: str, error: WorldError) -> Result:
+def lost_result(case: Case, target: str, error: WorldError) -> Result:
+    """The result of a case on a machine that is not there."""
     observed = Observation(
         Verdict.LOST,
         message=str(error),
@@ -186,7 +187,7 @@ def _with_leaks(last: Result, target: Target) -> Result:
         leaks = target.finish()
     except WorldError as error:
         # the check could not run: that is no leak, and must not look clean either
-        return last if last.differences else _lost(last.case, last.target, error)
+        return last if last.differences else lost_result(last.case, last.target, error)
     found = tuple(
         Difference(
             "leaks",

@@ -2,12 +2,11 @@
 """`bpfthrow run`: the main job. Arguments, and the guests' head start; the rest is matrix.py's."""
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness import config, kernels
+from harness import config, kernels, schedule
 from harness.errors import UsageError
 from harness.hooks import HOOKS
 from harness.kernels import catalogue, root, spec, store
@@ -22,7 +21,8 @@ examples:
   bpfthrow run                                   everything in progs/ on the default kernel
   bpfthrow run progs/throw -k 'static and not tail' --hook test_run
   bpfthrow run my.bpf.c --kernel 6.12 --kernel 7.3 --json out.json --junit out.xml
-  bpfthrow run --kernel all --jobs 2
+  bpfthrow run --kernel all --html matrix.html      one page: cases down, kernels across
+  bpfthrow run --kernel 6.12..7.3 --kernel 'build:*'
 """
 
 
@@ -38,7 +38,10 @@ def add_parser(subparsers: "Subparsers") -> None:
         "paths", nargs="*", metavar="PATH", help=".bpf.c, .bpf.o or directory (default: progs/)"
     )
     parser.add_argument("-k", dest="expression", default="", metavar="EXPR", help="select cases")
-    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument(
+        "-j", "--jobs", type=_jobs, default=0, metavar="N",
+        help="targets side by side (default: as many as cores and memory allow)",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the cases, run nothing")
     parser.add_argument("-q", "--quiet", action="store_true", help="no line per case")
     parser.add_argument(
@@ -58,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         if file and not file.parent.is_dir():
             raise UsageError(f"cannot write {file}: no directory {file.parent}")
     specs = _specs(settings)
-    started = {} if arguments.list else _head_start(specs[: max(1, arguments.jobs)], settings)
+    arguments.jobs = arguments.jobs or schedule.at_once(len(specs), settings.cpus, settings.memory)
+    started = {} if arguments.list else _head_start(specs, arguments.jobs, settings)
     try:
         from harness import matrix  # noqa: PLC0415  # slow to import; the guests boot meanwhile
 
@@ -69,15 +73,23 @@ def run(arguments: argparse.Namespace) -> int:
             begun.guest.release()
 
 
-def _head_start(specs: Sequence[str], settings: config.Settings) -> dict[str, boot.Begun]:
-    """Start guests now where nothing has to be fetched or built for them."""
+def _head_start(
+    specs: Sequence[str], jobs: int, settings: config.Settings
+) -> dict[str, boot.Begun]:
+    """Start the first guests now where nothing has to be fetched or built for them."""
     started: dict[str, boot.Begun] = {}
     if _at_hand(specs):
-        for each in specs:
+        for each in schedule.longest_first(specs, schedule.durations())[:jobs]:
             kernel = kernels.resolve(each.removeprefix("vm:"))
             machine = boot.machine_for(kernel, settings)
             started[each] = boot.Begun(kernel, boot.begin(machine, settings))
     return started
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
 
 
 def _specs(settings: config.Settings) -> list[str]:
@@ -87,10 +99,7 @@ def _specs(settings: config.Settings) -> list[str]:
                 f"--kernel does not go with --target {settings.target}: it has its own kernel"
             )
         return [settings.target]
-    known = catalogue.load()
-    wanted = settings.kernel or ("default",)
-    expanded = [name for each in wanted for name in (spec.names(each, known) or [each])]
-    return [f"vm:{name}" for name in dict.fromkeys(expanded)]
+    return [f"vm:{each}" for each in spec.expand(settings.kernel or ("default",))]
 
 
 def _at_hand(specs: Sequence[str]) -> bool:

@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import UsageError, WorldError
@@ -95,6 +96,22 @@ def _telling(words: list[str]) -> str:
     return (marked[:1] or words[-1:] or [""])[0]
 
 
+_listeners: list[Callable[[str], None]] = []
+
+
 def say(text: str) -> None:
-    """One line of progress on standard error."""
-    print(f"bpfthrow: {text}", file=sys.stderr, flush=True)
+    """One line of progress on standard error, or to whoever listens."""
+    if _listeners:
+        _listeners[-1](text)
+    else:
+        print(f"bpfthrow: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def heard(listener: Callable[[str], None]) -> Iterator[None]:
+    """Have `listener` called instead, from whatever thread: it draws on standard error itself."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
