@@ -17,6 +17,7 @@ from harness import tools
 from harness.paths import cache_dir, locked, remove, require_space, staged
 from harness.target.machine import Machine, recipe
 from harness.target.opening import Opening
+from harness.target.virtme import virtme_argv
 
 STATE = "state"
 _NOTE = "saved.json"
@@ -60,8 +61,9 @@ class Saved:
 def _place(machine: Machine) -> Path:
     qemu = Path(tools.need("qemu-system-x86_64"))
     info = qemu.stat()
-    # a state fits the QEMU that wrote it, its devices and arguments: those come from here
-    made_by = [Path(__file__).with_name("virtme.py").read_text(), str(qemu), info.st_mtime_ns]
+    # a state fits the QEMU that wrote it, its devices and arguments; not the text of virtme.py,
+    # which may have been changed under a running process
+    made_by = [virtme_argv(machine, Path(_RUN_DIR)), str(qemu), info.st_mtime_ns]
     text = json.dumps([recipe(machine), made_by, info.st_size])
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     return saved_dir() / f"{machine.release}-{key}"
