@@ -57,7 +57,7 @@ _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
             r"Validating \S+\(\) func#\d+\.\.\.|Func#\d+( \('\S+'\))? is (safe|global)",
         ),
         (Kind.BOOKKEEPING, r"mark_precise: |propagating |last_idx \d+|parent |regs=\S+ stack="),
-        (Kind.BOOKKEEPING, r"func#\d+ @\d+|Live regs before insn:|\s*\d+: [.0-9]{11} \("),
+        (Kind.BOOKKEEPING, r"func#\d+ @\d+|Live regs before insn:|\s*\d+: [.0-9]{10} \("),
         (Kind.BOOKKEEPING, r"arg#\d+ reference type\('UNKNOWN '\) size cannot be determined"),
         (Kind.BOOKKEEPING, r"func \S* .*type id|btf_vmlinux is|infinite loop iter|stack use/def"),
     )
@@ -102,12 +102,10 @@ RULES = _rules(
     ),
     # of a kfunc or helper; not the numbers of arguments and functions
     ("BTF id", r"\b(?!(?:[Ff]unc|args?|insn|subprog)#)([A-Za-z_]\w*)#\d+", r"\1"),
-    ("BTF id", r"\b((?:btf|type)_(?:obj_)?id[ =])\d+", r"\1#"),
     ("path of an object", r"'/[^']*/([^/']+\.o)'", r"'\1'"),
     ("padding", r"\s+;(?= |$)", " ;"),
     ("empty state", r" ;\s*$", ""),
     ("space", r"[ \t]+", " "),
-    ("space", r" +$", ""),
 )
 # kernels join different ones: smin=umin=1
 _EQUAL = re.compile(r"\b((?:[us](?:min|max)(?:32)?=){2,})([^,()]+)")
@@ -117,8 +115,8 @@ _IDS = re.compile(r"\b((?:ref_obj_|ref_|parent_|dynptr_)?id|refs)=(\d+(?:,\d+)*)
 # of a report in the kernel log (target/splats.py makes it): where and when is not what
 SPLAT_RULES = _rules(
     ("processor and process", r"\b(CPU|PID|cpu|pid)(: |=|#)\d+", r"\1\g<2>N"),
-    ("process", r"\b[\w.-]+/\d+(?=[/ \]]|$)", "TASK"),
     ("source line", r"\b([\w/.-]+\.[ch]):\d+", r"\1"),
+    ("process", r"\b[\w.-]+[/:]\d+(?=[/ \]]|$)", "TASK"),
     ("place in a function", r"\+0x[0-9a-f]+/0x[0-9a-f]+", ""),
     ("address", r"\b(?:0x)?[0-9a-f]{12,16}\b", "ADDRESS"),
     ("time", r"\b\d+(\.\d+)?(s|ms|us| jiffies| seconds)\b", "TIME"),
