@@ -7,8 +7,10 @@ bpf_object__reloc_code. What harness.bpf.link refuses, libbpf does; here is the 
 
 import re
 
+from harness.bpf import core
 from harness.bpf.elf import Object
 from harness.bpf.environment import Environment
+from harness.bpf.isa import INSN_BYTES
 from harness.bpf.link import link
 from harness.bpf.program import Program, RefKind
 from harness.errors import ObjectError
@@ -55,6 +57,21 @@ def linked(obj: Object, name: str, profile: Profile, environment: Environment) -
                 fix="declare it __weak and ask bpf_ksym_exists() first, or run a newer kernel",
             )
     return program
+
+
+def guessed(obj: Object, program: Program) -> tuple[int, str] | None:
+    """The first instruction with a field's offset as compiled, which a kernel's types may change.
+
+    Only without types of a kernel: the linker leaves such an offset as it is.
+    """
+    for function in program.functions:
+        found = next(f for f in (*obj.programs, *obj.functions) if f.name == function.name)
+        cores = obj.ext.core.get(found.section, {})
+        for offset in range(found.offset, found.offset + found.size_bytes, INSN_BYTES):
+            if offset in cores and core.kind_of(cores[offset]) is core.Relo.FIELD_BYTE_OFFSET:
+                pc = function.start + (offset - found.offset) // INSN_BYTES
+                return pc, core.describe(cores[offset], obj.btf)
+    return None
 
 
 def absent(profile: Profile) -> frozenset[str]:

@@ -14,6 +14,7 @@ from harness.sim import semantics
 from harness.sim.semantics import Profile
 from harness.verify import exceptions, known_bugs, loading, signatures, structure
 from harness.verify.callgraph import CallGraph
+from harness.verify.explore import explore
 from harness.verify.prediction import (
     Explored,
     NotModelled,
@@ -48,6 +49,10 @@ def predict(
     try:
         rules_of(kernel)
         linked = loading.linked(obj, program, kernel, environment)
+        guess = loading.guessed(obj, linked) if environment.btf is None else None
+        if guess is not None:
+            what = f"CO-RE relocation {guess[1]}: no types of a kernel are given"
+            raise NotModelled(what, pc=guess[0])
     except Rejection as error:
         return _rejected(error, linked)
     except NotModelled as error:
@@ -108,11 +113,6 @@ class _Run:
 
     def _bugs(self) -> tuple[str, ...]:
         return known_bugs.bugs(self.subject, self.graph, self.explored)
-
-
-def explore(_subject: Subject, _budget: int) -> Explored:
-    """Follow every path. Raises NotModelled."""
-    raise NotModelled("data is not modelled")
 
 
 def _rejected(error: Rejection, program: Program | None, bugs: tuple[str, ...] = ()) -> Prediction:

@@ -140,3 +140,7 @@ class Explored:
     stacks: dict[int, int] = field(default_factory=dict)
     # instructions explored, as the kernel counts "processed N insns"
     insns: int = 0
+    # whether some path throws
+    threw: bool = False
+    # instruction -> registers in front of it on each path, where explore() was asked to keep them
+    states: dict[int, list[Any]] = field(default_factory=dict)
