@@ -9,12 +9,17 @@ import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+from harness import tools
 from harness.errors import UsageError
 
+# tenths of a second until a wait is told
+_PATIENCE = 10
 # Data files of the repository: catalogue, guest recipe, splat lists.
 VM_DIR = Path(__file__).resolve().parent.parent / "vm"
 
@@ -40,22 +45,57 @@ def make_dir(path: Path) -> Path:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
+def locked(name: str, purpose: str = "") -> Iterator[int]:
     """Hold the lock `name` of this cache; waits for another process that has it.
 
     flock(2): the kernel drops it with the process, so that a crash never leaves a lock behind.
+    Yields its descriptor: a child that inherits it holds the lock with us. With a `purpose`, who
+    has to wait says for whom, in the words of the other's purpose.
     """
     path = make_dir(cache_dir() / "locks") / name
     try:
-        handle = path.open("w")
+        handle = path.open("a+")
     except OSError as error:
         raise UsageError(
             f"cannot write {path}: {error.strerror}",
             fix="set XDG_CACHE_HOME to a directory that you may write",
         ) from error
     with handle:
+        if purpose:
+            _take(handle, purpose)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle.fileno()
+
+
+@contextmanager
+def unless_locked(name: str) -> Iterator[bool]:
+    """Hold the lock `name` if nobody has it; whether we do."""
+    path = make_dir(cache_dir() / "locks") / name
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _take(handle: IO[str], purpose: str) -> None:
+    # who holds a lock for a moment only is not worth a word
+    for _ in range(_PATIENCE):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.1)
+    else:
+        handle.seek(0)
+        tools.say(f"waiting for {handle.read().strip() or 'another process'}")
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()}, which is {purpose}\n")
+    handle.flush()
 
 
 @contextmanager

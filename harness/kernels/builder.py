@@ -10,32 +10,26 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import tools
 from harness.errors import UsageError
-from harness.kernels import kconfig, patchset
+from harness.kernels import kconfig, patchset, source
 from harness.kernels.image import Kernel, release_of, should_throw
+from harness.kernels.making import compile_kernel
 from harness.kernels.patchset import Patch
-from harness.kernels.source import Source, obtain
-from harness.paths import VM_DIR, cache_dir, locked, require_space, staged
+from harness.kernels.source import Source
+from harness.paths import VM_DIR, cache_dir, locked, require_space, size_bytes, staged
 
 FRAGMENT = VM_DIR / "guest.config"
 _NOTE = "build.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
-# objects and debug information of a small configuration
+# objects and debug information of a small configuration; what a build that goes on takes at least
 _OUTPUT_BYTES = 3 << 30
+_LEAST_BYTES = 512 << 20
 _PROGRAMS = ("make", "gcc", "ld", "flex", "bison", "bc", "pahole", "git")
-_STEP = re.compile(r"^  [A-Z]+[A-Z0-9_]* ")
-_ERROR = re.compile(r"error:|undefined reference|No rule to make|^make.*\*\*\*|: fatal ")
-_PROGRESS_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +96,77 @@ def build(order: Order) -> Kernel:
     UsageError: no source, a series that does not apply, options that are lost, code that does not
     compile (its first error; the log stays).
     """
+    plan = plan_of(order)
+    done = _read(plan.place)
+    if done is not None:
+        os.utime(plan.place)
+        return done
+    unpacked = source.is_cached(plan.source)
+    _require_space(plan, unpacked=unpacked)
+    found = source.obtain(plan.source)
+    content = patchset.apply(plan.patches, found.original)
+    with locked(f"source-{found.key}", f"building {plan.name}") as held:
+        done = _read(plan.place)  # another process may have built it meanwhile
+        if done is None:
+            _require_space(plan, unpacked=True)
+            found.patch(content)
+            out = found.output(_fragment_key(plan.options))
+            _configure(found, out, order.fragments, plan.options)
+            argv = _make(found, out, order.jobs or os.cpu_count() or 1, plan.name)
+            seconds = compile_kernel(argv, out, found.tree, plan.name, held)
+            note = {
+                "name": plan.name,
+                "origin": _origin(found, plan.patches),
+                "seconds": round(seconds, 1),
+            }
+            _store(out, plan, note)
+            done = _read(plan.place)
+    if done is None:
+        raise UsageError(f"the build {plan.place.name} vanished from the cache")
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An order that was read: what goes in, and where the kernel will be."""
+
+    name: str
+    patches: list[Patch]
+    options: list[kconfig.Option]
+    source: source.Wanted
+    # hash of all that goes in
+    key: str
+
+    @property
+    def place(self) -> Path:
+        """The finished kernel's directory."""
+        return builds_dir() / f"{self.name}-{self.key}"
+
+
+def plan_of(order: Order) -> Plan:
+    """Read an order; nothing is unpacked, and only deb: may ask the mirror.
+
+    UsageError: a missing compiler, patches or fragments that cannot be read, no source.
+    """
     for program in _PROGRAMS:
         if tools.find(program) is None:
             raise UsageError(f"{program} is not installed", fix="make setup-build")
     patches = patchset.read(order.patches) if order.patches else []
     name = _name(order, patches)
-    options = [option for path in (FRAGMENT, *order.fragments) for option in kconfig.read(path)]
-    source = obtain(order.source)
-    content = patchset.apply(patches, source.original)
-    key = _key(source, patches, options)
-    place = builds_dir() / f"{name}-{key}"
-    done = _read(place)
-    if done is not None:
-        os.utime(place)
-        return done
-    with locked(f"source-{source.key}"):
-        done = _read(place)  # another process may have built it meanwhile
-        if done is None:
-            require_space(_OUTPUT_BYTES, f"building {name}")
-            source.patch(content)
-            out = source.output(_fragment_key(options))
-            _configure(source, out, order.fragments, options)
-            seconds = _compile(source, out, order.jobs or os.cpu_count() or 1, name)
-            note = {"name": name, "origin": _origin(source, patches), "seconds": round(seconds, 1)}
-            _store(out, place, note)
-            done = _read(place)
-    if done is None:
-        raise UsageError(f"the build {place.name} vanished from the cache")
-    return done
+    ours = kconfig.read(FRAGMENT)
+    theirs = [option for path in order.fragments for option in kconfig.read(path)]
+    kconfig.check_kept(ours, theirs)
+    wanted = source.find(order.source)
+    options = [*ours, *theirs]
+    return Plan(name, patches, options, wanted, _key(wanted, patches, options))
+
+
+def _require_space(plan: Plan, *, unpacked: bool) -> None:
+    """Before anything is downloaded: the tree and all that is compiled from it."""
+    out = Source(plan.source.key, "", plan.source.place).output(_fragment_key(plan.options))
+    there = size_bytes(out) if out.is_dir() else 0
+    needed = max(_LEAST_BYTES, _OUTPUT_BYTES - there)
+    require_space(needed + (0 if unpacked else source.TREE_BYTES), f"building {plan.name}")
 
 
 def _name(order: Order, patches: Sequence[Patch]) -> str:
@@ -142,13 +179,13 @@ def _name(order: Order, patches: Sequence[Patch]) -> str:
     return name
 
 
-def _origin(source: Source, patches: Sequence[Patch]) -> str:
+def _origin(found: Source, patches: Sequence[Patch]) -> str:
     subjects = "; ".join(patch.subject for patch in patches)
-    return f"{source.origin}{' + ' if subjects else ''}{subjects}"
+    return f"{found.origin}{' + ' if subjects else ''}{subjects}"
 
 
-def _key(source: Source, patches: Sequence[Patch], options: Sequence[kconfig.Option]) -> str:
-    words = [source.key, _fragment_key(options), _compiler()]
+def _key(wanted: source.Wanted, patches: Sequence[Patch], options: Sequence[kconfig.Option]) -> str:
+    words = [wanted.key, _fragment_key(options), _compiler()]
     words += [patch.text for patch in patches]
     text = "\0".join(words).encode(errors="surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
@@ -165,125 +202,46 @@ def _compiler() -> str:
 
 
 def _configure(
-    source: Source, out: Path, fragments: Sequence[Path], options: list[kconfig.Option]
+    found: Source, out: Path, fragments: Sequence[Path], options: list[kconfig.Option]
 ) -> None:
     """virtme-ng's needs and our fragments on top of nothing."""
     config = out / ".config"
-    if not (out / "configured").exists():
+    make = ["make", "-s", "-C", str(found.tree), f"O={out}"]
+    if (out / "configured").exists():
+        # a series may bring options of its own, which make would ask for
+        tools.run([*make, "olddefconfig"], what="make olddefconfig failed")
+    else:
         out.mkdir(parents=True, exist_ok=True)
-        make = ["make", "-s", "-C", str(source.tree), f"O={out}"]
         tools.run([*make, "allnoconfig"], what="make allnoconfig failed")
         argv = [tools.own("virtme-configkernel"), "--update"]
         for fragment in (FRAGMENT, *fragments):
             argv += ["--custom", str(fragment.resolve())]
-        tools.run([*argv, f"O={out}"], cwd=source.tree, what="virtme-ng cannot configure it")
+        tools.run([*argv, f"O={out}"], cwd=found.tree, what="virtme-ng cannot configure it")
     kconfig.check(config, options)
     (out / "configured").touch()
 
 
-def _compile(source: Source, out: Path, jobs: int, name: str) -> float:
-    """Run make; seconds that it took. Its output is in OUT/build.log."""
-    argv = ["make", "-C", str(source.tree), f"O={out}", f"-j{jobs}", f"LOCALVERSION=-{name}"]
+def _make(found: Source, out: Path, jobs: int, name: str) -> list[str]:
+    argv = ["make", "-C", str(found.tree), f"O={out}", f"-j{jobs}", f"LOCALVERSION=-{name}"]
     if tools.find("ccache"):
         argv.append("CC=ccache gcc")
-    argv += ["bzImage", "vmlinux"]
-    log = out / "build.log"
-    began = time.monotonic()
-    with log.open("w") as lines, _make(argv) as process:
-        progress = _Progress(name, _steps(out))
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.write(line)
-            if _STEP.match(line):
-                progress.step(line.strip())
-    progress.end()
-    if process.returncode:
-        raise UsageError(
-            f"{name} does not compile: {_first_error(log)}", fix=f"the whole log: {log}"
-        )
-    if progress.done > _steps(out):
-        (out / "steps").write_text(str(progress.done))
-    return time.monotonic() - began
+    return [*argv, "bzImage", "vmlinux"]
 
 
-@contextmanager
-def _make(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    """Compile in a process group of its own, ended with us; what it has compiled stays good."""
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        process_group=0,
-        # reproducible, and nothing of this machine in the image
-        env=os.environ
-        | {"LC_ALL": "C", "KBUILD_BUILD_USER": "bpfthrow", "KBUILD_BUILD_HOST": "bpfthrow"},
-    )
-    try:
-        yield process
-        process.wait()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-        raise
-    finally:
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def _steps(out: Path) -> int:
-    try:
-        return int((out / "steps").read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _first_error(log: Path) -> str:
-    for line in log.read_text(errors="replace").splitlines():
-        if _ERROR.search(line):
-            return line.strip()
-    return "make failed without saying why"
-
-
-class _Progress:
-    """Compiled files, on one line of a terminal or every half minute elsewhere."""
-
-    def __init__(self, name: str, expected: int) -> None:
-        self.done = 0
-        self._name, self._expected = name, expected
-        self._live = sys.stderr.isatty()
-        self._began = self._said = time.monotonic()
-
-    def step(self, line: str) -> None:
-        """One more."""
-        self.done += 1
-        now = time.monotonic()
-        if now - self._said < (0.2 if self._live else _PROGRESS_S):
-            return
-        self._said = now
-        of = f" of about {self._expected}" if self._expected > self.done else ""
-        text = f"building {self._name}: {self.done}{of}, {now - self._began:.0f} s, {line[:40]}"
-        if self._live:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-        else:
-            tools.say(text)
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def _store(out: Path, place: Path, note: dict[str, object]) -> None:
+def _store(out: Path, plan: Plan, note: dict[str, object]) -> None:
     image = out / "arch/x86/boot/bzImage"
-    with staged(place) as staging:
+    with staged(plan.place) as staging:
         shutil.copy(image, staging / "bzImage")
         shutil.copy(out / ".config", staging / "config")
         shutil.copy(out / "System.map", staging / "System.map")
-        shutil.copy(out / "build.log", staging / "build.log")
+        shutil.copy(out / f"{plan.name}.log", staging / "build.log")
+        types = staging / "vmlinux.btf"
         objcopy = [tools.need("objcopy"), "-O", "binary", "--only-section=.BTF"]
         objcopy += ["--set-section-flags", ".BTF=alloc,readonly"]
-        tools.run([*objcopy, str(out / "vmlinux"), str(staging / "vmlinux.btf")])
+        tools.run([*objcopy, str(out / "vmlinux"), str(types)])
+        if not types.is_file() or not types.stat().st_size:
+            raise UsageError(
+                f"{plan.name} came out without BTF: no program can call bpf_throw there",
+                fix=f"see what pahole says in {out}/{plan.name}.log",
+            )
         (staging / _NOTE).write_text(json.dumps(note | {"release": release_of(image)}, indent=1))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Exit, UsageError
-from harness.kernels import build_command, builder, catalogue, prune, spec, store
+from harness.kernels import build_command, builder, catalogue, prune, source, spec, store
 from harness.kernels.image import Kernel, as_json
 from harness.paths import size_bytes
 
@@ -36,13 +36,16 @@ def add_parser(subparsers: "Subparsers") -> None:
     path = add("path", "print where a cached kernel's image is", _path)
     path.add_argument("name", metavar="NAME")
     rm = add("rm", "remove kernels from the cache", _rm)
-    rm.add_argument("names", nargs="*", metavar="NAME")
+    rm.add_argument("names", nargs="*", metavar="NAME", help="of the catalogue, or build:NAME")
     rm.add_argument("--all", action="store_true", help="every kernel, and all archives for guests")
+    rm.add_argument(
+        "--sources", action="store_true", help="unpacked sources, and what was compiled from them"
+    )
     rm.add_argument(
         "--unused",
         action="store_true",
-        help="older releases, archives of long ago, and what belongs to trees and guest recipes"
-        " that are gone",
+        help="older releases and builds, sources and archives of long ago, and what belongs to"
+        " trees and guest recipes that are gone",
     )
 
 
@@ -101,6 +104,10 @@ def _list(args: argparse.Namespace) -> int:
         megabytes = row["size_bytes"] >> 20 if row["cached"] else "-"
         where = row["path"] or f"not fetched ({row['package']} of {', '.join(row['suites'])})"
         print(f"{name:{width}} {throw:10} {row['release'] or '-':26} {megabytes:>5}  {where}")
+        if row["name"].startswith("build:"):
+            print(f"{'':{width}} {row['package'].partition(' ')[2].strip('()')}")
+    for origin in source.cached():
+        print(f"source, unpacked: {origin}")
     return Exit.OK
 
 
@@ -141,22 +148,24 @@ def _need_cached(known: catalogue.Catalogue, name: str) -> Kernel:
 
 def _path(args: argparse.Namespace) -> int:
     known = catalogue.load()
+    if args.name.startswith("build:"):
+        return _print_kernels([builder.find(args.name.removeprefix("build:"))], args)
     return _print_kernels([_need_cached(known, name) for name in _names([args.name], known)], args)
 
 
 def _rm(args: argparse.Namespace) -> int:
     known = catalogue.load()
-    if bool(args.names) + args.all + args.unused != 1:
-        raise UsageError("kernels rm: which?", fix="NAME..., or --all, or --unused")
+    if bool(args.names) + args.all + args.unused + args.sources != 1:
+        raise UsageError("kernels rm: which?", fix="NAME..., or --all, --sources or --unused")
     if args.unused:
         removed = prune.remove_unused(known)
+    elif args.sources:
+        removed = prune.remove_sources()
     elif args.all:
         removed = prune.remove_kernels(list(store.cached(known))) + prune.remove_archives()
+        removed += prune.remove_builds(list(builder.cached()))
     else:
-        names = _names(args.names, known)
-        for name in names:
-            _need_cached(known, name)
-        removed = prune.remove_kernels([each for each in store.cached(known) if each.name in names])
+        removed = _rm_names(args.names, known)
     if args.json:
         print(json.dumps([asdict(each) for each in removed], indent=1))
     else:
@@ -165,3 +174,16 @@ def _rm(args: argparse.Namespace) -> int:
         if not removed:
             print("nothing to remove")
     return Exit.OK
+
+
+def _rm_names(words: list[str], known: catalogue.Catalogue) -> list[prune.Removed]:
+    built = [each.removeprefix("build:") for each in spec.expand(words) if each[:6] == "build:"]
+    for name in built:
+        builder.find(name)
+    names = _names([word for word in words if not word.startswith("build:")], known)
+    for name in names:
+        _need_cached(known, name)
+    fetched = [each for each in store.cached(known) if each.name in names]
+    # of one name there may be several builds
+    compiled = [each for each in builder.cached() if each.name in built]
+    return prune.remove_kernels(fetched) + prune.remove_builds(compiled)

@@ -15,6 +15,15 @@ _SET = re.compile(r"(CONFIG_\w+)=(.+)")
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set")
 
 
+# without these no guest starts
+_BOOT = (
+    "CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_BLK", "CONFIG_VIRTIO_CONSOLE", "CONFIG_EROFS_FS",
+    "CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF",
+)  # fmt: skip
+# without these no program throws in it; of a kernel that is not ours the guest is asked
+_THROW = ("CONFIG_BPF_SYSCALL", "CONFIG_BPF_JIT", "CONFIG_UNWINDER_ORC", "CONFIG_DEBUG_INFO_BTF")
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One line of a fragment."""
@@ -78,3 +87,25 @@ def check(config: Path, wanted: list[Option]) -> None:
             f"the configuration came out without what is needed:{''.join(lines)}",
             fix="see what these depend on (make menuconfig, /), and set it with --config FRAGMENT",
         )
+
+
+def check_kept(ours: list[Option], theirs: list[Option]) -> None:
+    """UsageError for a fragment that turns off what nothing works without."""
+    reasons = {option.name: option for option in ours if option.name in (*_BOOT, *_THROW)}
+    last = {option.name: option for option in theirs}
+    off = [each for each in last.values() if each.name in reasons and each.value == "n"]
+    if off:
+        lines = [f"\n  {each.where}: {each.name} ({reasons[each.name].why})" for each in off]
+        raise UsageError(
+            f"the fragment turns off what every guest needs:{''.join(lines)}",
+            fix="leave these out of --config",
+        )
+
+
+def lacking(config: Path, ours: list[Option], *, modules: bool) -> list[Option]:
+    """What a kernel of somebody else's would need to boot as a guest, and has not.
+
+    `modules`: it has its modules with it, which are as good as built in.
+    """
+    have, good = values(config), ("y", "m") if modules else ("y",)
+    return [o for o in ours if o.name in _BOOT and have.get(o.name) not in good]

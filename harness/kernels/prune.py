@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.kernels import store
+from harness import tools
+from harness.kernels import builder, source, store
 from harness.kernels.catalogue import Catalogue
 from harness.kernels.image import Kernel
 from harness.kernels.root import recipe_hash
 from harness.kernels.spec import trees_dir
-from harness.paths import cache_dir, locked, remove, size_bytes
+from harness.paths import cache_dir, locked, remove, size_bytes, unless_locked
 
 _ABANDONED_S = 6 * 3600
 # Archives that are made anew when they are needed, each kind under the lock of its name.
 _ARCHIVES = {"agent": "*.pyz", "initramfs": "*.cpio", "guests": "*"}
 _UNUSED_S = 24 * 3600
+# an unpacked source with what was compiled from it takes 2.5 GB, and a download and minutes to have
+_SOURCE_UNUSED_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ def _stale_roots() -> Iterator[Path]:
 
 # No download takes so long: what a killed process left, whoever it was.
 def _stale_partials() -> Iterator[Path]:
-    for place in (store.kernels_dir(), trees_dir(), cache_dir() / "root"):
+    places = [store.kernels_dir(), trees_dir(), cache_dir() / "root"]
+    for place in (*places, builder.builds_dir(), source.sources_dir()):
         for partial in _children(place):
             if partial.name.startswith(".") and _age_s(partial) > _ABANDONED_S:
                 yield partial
@@ -105,7 +109,8 @@ def remove_archives(*, unused_only: bool = False) -> list[Removed]:
 def remove_unused(known: Catalogue) -> list[Removed]:
     """Older releases, what belongs to trees and recipes that are gone, old archives, remains."""
     stale = [*_stale_kernels(known), *_stale_trees(), *_stale_roots(), *_stale_partials()]
-    return [_remove(place) for place in stale] + remove_archives(unused_only=True)
+    removed = remove_builds(_superseded()) + remove_sources(unused_only=True)
+    return [_remove(place) for place in stale] + removed + remove_archives(unused_only=True)
 
 
 def remove_kernels(kernels: list[Kernel]) -> list[Removed]:
@@ -115,6 +120,49 @@ def remove_kernels(kernels: list[Kernel]) -> list[Removed]:
         place = store.kernels_dir() / kernel.release
         removed.append(Removed(f"kernels/{kernel.release}", size_bytes(place)))
         store.evict(kernel)
-        with locked("guests"):
-            removed += [_remove(p) for p in (cache_dir() / "guests").glob(f"{kernel.release}-*")]
+        removed += _remove_guests(kernel)
+    return removed
+
+
+def _remove_guests(kernel: Kernel) -> list[Removed]:
+    with locked("guests"):
+        found = sorted((cache_dir() / "guests").glob(f"{kernel.release}-*"))
+        return [_remove(each) for each in found if each.name.rpartition("-")[0] == kernel.release]
+
+
+# A name that was used again stands for the newest; the others can be had by no name.
+def _superseded() -> list[Kernel]:
+    built = list(builder.cached())
+    newest = {kernel.name: kernel for kernel in built}
+    return [kernel for kernel in built if newest[kernel.name] != kernel]
+
+
+def remove_builds(kernels: list[Kernel]) -> list[Removed]:
+    """Kernels that were compiled here; their sources stay, so that they are built again soon."""
+    removed = []
+    left = {kernel.image for kernel in builder.cached()} - {kernel.image for kernel in kernels}
+    releases = {kernel.release for kernel in builder.cached() if kernel.image in left}
+    for kernel in kernels:
+        removed.append(_remove(kernel.image.parent))
+        if kernel.release not in releases:
+            removed += _remove_guests(kernel)
+    return removed
+
+
+def remove_sources(*, unused_only: bool = False) -> list[Removed]:
+    """Unpacked sources with what was compiled from them; one that is being compiled stays.
+
+    `unused_only` keeps those that were used within a week.
+    """
+    removed = []
+    for place in _children(source.sources_dir()):
+        note = place / source.NOTE
+        age_s = _age_s(note if note.is_file() else place)
+        if place.name.startswith(".") or (unused_only and age_s < _SOURCE_UNUSED_S):
+            continue
+        with unless_locked(f"source-{place.name}") as ours:
+            if ours:
+                removed.append(_remove(place))
+            else:
+                tools.say(f"{place.name} stays: it is being compiled")
     return removed

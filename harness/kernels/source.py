@@ -25,7 +25,9 @@ from harness.paths import cache_dir, locked, require_space, staged
 # suites of the catalogue's kernels, newest last
 _SUITES = ("bookworm", "trixie", "trixie-backports")
 # an unpacked tree takes 1.7 GB
-_TREE_BYTES = 3 << 30
+TREE_BYTES = 3 << 30
+# what tells that a source is complete; its time is that of its last use
+NOTE = "source.json"
 _LABELS = ("Makefile", "Kbuild", "kernel/bpf")
 
 
@@ -48,11 +50,12 @@ class Source:
 
     def original(self, name: str) -> bytes | None:
         """A file as the source has it; None where it has none."""
-        kept = self.place / "originals" / name
+        kept, path = self.place / "originals" / name, self.tree / name
+        # first the tree: whoever patches it meanwhile keeps the original before that
+        found = path.read_bytes() if path.is_file() else None
         if kept.with_name(f"{kept.name}.absent").exists():
             return None
-        path = kept if kept.is_file() else self.tree / name
-        return path.read_bytes() if path.is_file() else None
+        return kept.read_bytes() if kept.is_file() else found
 
     def patch(self, content: Mapping[str, bytes | None]) -> None:
         """Make the tree the source with `content` in place of its files (None: no such file).
@@ -62,7 +65,9 @@ class Source:
         kept = self.place / "originals"
         for path in sorted(kept.rglob("*")) if kept.is_dir() else []:
             name = str(path.relative_to(kept)).removesuffix(".absent")
-            if path.is_file() and name not in content:
+            if path.name.endswith(".partial"):
+                path.unlink()  # of a process that was killed
+            elif path.is_file() and name not in content:
                 self._set(name, self.original(name))
         for name, data in content.items():
             self._keep(name)
@@ -96,10 +101,37 @@ class Source:
         partial.rename(path)
 
 
-def obtain(spec: str) -> Source:
-    """The source that `spec` names, unpacked: deb:PATTERN, a tarball, a git tree or a directory.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A source that was found but perhaps not unpacked yet."""
 
-    UsageError where it is no kernel source; WorldError where it cannot be downloaded.
+    # hash of what it holds
+    key: str
+    origin: str
+    # puts it into an empty directory
+    fill: Callable[[Path], None]
+
+    @property
+    def place(self) -> Path:
+        """Where it is, or will be, in the cache."""
+        return sources_dir() / self.key
+
+
+def sources_dir() -> Path:
+    """Where unpacked sources and what is compiled from them are, one directory each."""
+    return cache_dir() / "sources"
+
+
+def cached() -> list[str]:
+    """What the unpacked sources are, by what they were made of."""
+    notes = sorted(sources_dir().glob(f"[!.]*/{NOTE}")) if sources_dir().is_dir() else []
+    return [json.loads(note.read_text())["origin"] for note in notes]
+
+
+def find(spec: str) -> Wanted:
+    """The source that `spec` names: deb:PATTERN, a tarball, a git tree or a directory.
+
+    UsageError where it is no kernel source; WorldError where the mirror does not answer.
     """
     if spec.startswith("deb:"):
         return _of_package(spec.removeprefix("deb:"))
@@ -114,6 +146,30 @@ def obtain(spec: str) -> Source:
     return _of_git(path) if (path / ".git").exists() else _of_directory(path)
 
 
+def is_cached(wanted: Wanted) -> bool:
+    """Whether it is unpacked already."""
+    return (wanted.place / NOTE).is_file()
+
+
+def obtain(wanted: Wanted) -> Source:
+    """Unpack a source, unless it is. UsageError: no kernel, no space; WorldError: no download."""
+    source = Source(wanted.key, wanted.origin, wanted.place)
+    note = wanted.place / NOTE
+    with locked(f"source-{wanted.key}", f"unpacking {wanted.origin}"):
+        if note.is_file():
+            os.utime(note)  # used: see prune
+            return source
+        require_space(TREE_BYTES, f"the source {wanted.origin}")
+        with staged(wanted.place) as staging:
+            tree = staging / "tree"
+            tree.mkdir()
+            tools.say(f"unpacking {wanted.origin}")
+            wanted.fill(tree)
+            _require_kernel(tree, wanted.origin)
+            (staging / NOTE).write_text(json.dumps({"origin": wanted.origin}))
+    return source
+
+
 def _require_kernel(tree: Path, what: str) -> None:
     missing = [label for label in _LABELS if not (tree / label).exists()]
     if missing:
@@ -123,33 +179,17 @@ def _require_kernel(tree: Path, what: str) -> None:
         )
 
 
-def _obtain(key: str, origin: str, fill: Callable[[Path], None]) -> Source:
-    place = cache_dir() / "sources" / key
-    source = Source(key, origin, place)
-    with locked(f"source-{key}"):
-        if not (place / "source.json").is_file():
-            require_space(_TREE_BYTES, f"the source {origin}")
-            with staged(place) as staging:
-                tree = staging / "tree"
-                tree.mkdir()
-                tools.say(f"unpacking {origin}")
-                fill(tree)
-                _require_kernel(tree, origin)
-                (staging / "source.json").write_text(json.dumps({"origin": origin}))
-    return source
-
-
 def _key(*words: object) -> str:
     return hashlib.sha256("\0".join(map(str, words)).encode()).hexdigest()[:16]
 
 
-def _of_package(pattern: str) -> Source:
+def _of_package(pattern: str) -> Wanted:
     if not pattern.startswith("linux-source-"):
         raise UsageError(f"deb:{pattern}: not a kernel source", fix="deb:linux-source-7.3")
     package = apt.newest(pattern, _SUITES)
 
     def fill(tree: Path) -> None:
-        require_space(2 * package.unpacked_bytes + _TREE_BYTES, package.name)
+        require_space(2 * package.unpacked_bytes + TREE_BYTES, package.name)
         with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
             (deb,) = apt.download([package], Path(scratch))
             tools.run([tools.need("dpkg-deb"), "-x", str(deb), scratch], what="cannot unpack")
@@ -159,13 +199,13 @@ def _of_package(pattern: str) -> Source:
             _unpack(archives[0], tree)
 
     origin = f"{package.name}={package.version}"
-    return _obtain(_key("deb", origin), origin, fill)
+    return Wanted(_key("deb", origin), origin, fill)
 
 
-def _of_tarball(path: Path) -> Source:
+def _of_tarball(path: Path) -> Wanted:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _obtain(_key("tar", digest), str(path), lambda tree: _unpack(path, tree))
+    return Wanted(_key("tar", digest), str(path), lambda tree: _unpack(path, tree))
 
 
 def _unpack(path: Path, tree: Path) -> None:
@@ -176,11 +216,14 @@ def _unpack(path: Path, tree: Path) -> None:
     tools.run(argv, what=f"cannot unpack {path.name}")
 
 
-def _of_git(path: Path) -> Source:
+def _of_git(path: Path) -> Wanted:
     """The commit that is checked out: what is not committed would be built by nobody else."""
 
     def git(*words: str) -> str:
-        return tools.run([tools.need("git"), "-C", str(path), *words], what=f"git in {path}")
+        try:
+            return tools.run([tools.need("git"), "-C", str(path), *words], what=f"git in {path}")
+        except WorldError as error:
+            raise UsageError(error.message, fix=_git_fix(error.evidence, path)) from error
 
     if git("status", "--porcelain", "--untracked-files=no").strip():
         raise UsageError(
@@ -197,10 +240,17 @@ def _of_git(path: Path) -> Source:
         if packer.returncode or done.returncode:
             raise WorldError(f"git archive of {path} failed")
 
-    return _obtain(_key("git", commit), f"{path.name}@{commit[:12]}", fill)
+    return Wanted(_key("git", commit), f"{path.name}@{commit[:12]}", fill)
 
 
-def _of_directory(path: Path) -> Source:
+def _git_fix(words: str, path: Path) -> str:
+    if "dubious ownership" in words:
+        # a checkout that another user made, as in containers
+        return f"git config --global --add safe.directory {path}"
+    return "name a checkout with at least one commit, or give a tarball"
+
+
+def _of_directory(path: Path) -> Wanted:
     """A tree without history: its files by name, size and time are what it is."""
     digest = hashlib.sha256()
     for folder, folders, files in os.walk(path):
@@ -214,4 +264,4 @@ def _of_directory(path: Path) -> Source:
         # what was built there is configured and compiled otherwise here
         tools.run(["make", "-s", "-C", str(tree), "mrproper"], what="make mrproper failed")
 
-    return _obtain(_key("dir", digest.hexdigest()), str(path), fill)
+    return Wanted(_key("dir", digest.hexdigest()), str(path), fill)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.kernels import builder, catalogue, modules, store
+from harness.kernels import builder, catalogue, kconfig, modules, store
 from harness.kernels.image import Kernel, numbers, release_of, should_throw
 from harness.paths import cache_dir, locked, staged
 
@@ -62,15 +62,30 @@ def from_tree(path: Path) -> Kernel:
     recorded = tree / "include/config/kernel.release"
     release = recorded.read_text().strip() if recorded.is_file() else release_of(image)
     config = tree / ".config"
+    indexed = _indexed(image, release, tree, modules.of_tree(tree))
+    if config.is_file():
+        _require_options(config, f"tree:{tree}", modules=indexed is not None)
     return Kernel(
         name=release,
         release=release,
         image=image,
-        modules=_indexed(image, release, tree, modules.of_tree(tree)),
+        modules=indexed,
         config=config if config.is_file() else None,
         expects_throw=should_throw(release),
         origin=f"tree:{tree}",
     )
+
+
+def _require_options(config: Path, what: str, *, modules: bool) -> None:
+    """Said before a boot that could only fail."""
+    lost = kconfig.lacking(config, kconfig.read(builder.FRAGMENT), modules=modules)
+    if lost:
+        lines = "".join(f"\n  {each.name} ({each.why})" for each in lost)
+        built = "" if modules else ", built in"
+        raise UsageError(
+            f"{what}: its configuration ({config}) lacks what a guest needs{built}:{lines}",
+            fix="turn these on and build it again, or let `bpfthrow kernels build` configure it",
+        )
 
 
 def from_image(path: Path) -> Kernel:
@@ -84,12 +99,15 @@ def from_image(path: Path) -> Kernel:
         installed = _indexed(image, release, installed, modules.of_directory(installed))
     configs = [image.with_name(f"config-{release}")]
     configs += [installed / "config"] if installed else []
+    config = next((config for config in configs if config.is_file()), None)
+    if config is not None:
+        _require_options(config, str(image), modules=installed is not None)
     return Kernel(
         name=release,
         release=release,
         image=image,
         modules=installed,
-        config=next((config for config in configs if config.is_file()), None),
+        config=config,
         expects_throw=should_throw(release),
         origin=str(image),
     )

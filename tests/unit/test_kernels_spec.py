@@ -9,6 +9,9 @@ import pytest
 from harness.build import find_clang
 from harness.errors import UsageError
 from harness.kernels import Kernel, catalogue, resolve, resolve_all, spec
+from harness.paths import VM_DIR
+
+GUEST = (VM_DIR / "guest.config").read_text()
 
 
 @pytest.fixture
@@ -17,7 +20,7 @@ def tree(tmp_path, make_image):
     top = tmp_path / "linux"
     make_image("6.99.0-mine", top / "arch/x86/boot/bzImage")
     (top / "Kbuild").touch()
-    (top / ".config").write_text("CONFIG_BPF=y\n")
+    (top / ".config").write_text(GUEST)
     (top / "include/config").mkdir(parents=True)
     (top / "include/config/kernel.release").write_text("6.99.0-mine\n")
     return top
@@ -111,7 +114,7 @@ def test_image_without_modules(cache, make_image):
 
 def test_image_finds_its_unpacked_package(cache, tmp_path, make_image, module):
     image = make_image("6.8.1-x", tmp_path / "pkg/boot/vmlinuz-6.8.1-x")
-    image.with_name("config-6.8.1-x").touch()
+    image.with_name("config-6.8.1-x").write_text(GUEST)
     place = tmp_path / "pkg/usr/lib/modules/6.8.1-x/kernel/drivers/net"
     place.mkdir(parents=True)
     shutil.copy(module, place)
@@ -161,3 +164,23 @@ def test_directory_that_is_no_tree(cache, tmp_path):
 def test_the_same_kernel_twice_is_one(cache, make_image):
     image = str(make_image("6.9.1"))
     assert len(resolve_all([image, image])) == 1
+
+
+@pytest.mark.parametrize("option", ["CONFIG_VIRTIO_BLK", "CONFIG_EROFS_FS"])
+@pytest.mark.parametrize("how", ["{} is not set", "{}=m"])
+def test_a_kernel_that_could_not_boot_as_a_guest_is_refused(tree, option, how):
+    (tree / ".config").write_text(GUEST.replace(f"{option}=y", how.format(option)))
+    with pytest.raises(
+        UsageError, match=rf"lacks what a guest needs, built in:\n  {option} \("
+    ) as e:
+        resolve(f"tree:{tree}")
+    assert "kernels build" in e.value.fix
+    shutil.copy(tree / "arch/x86/boot/bzImage", tree.with_name("vmlinuz"))
+    shutil.copy(tree / ".config", tree.with_name("config-6.99.0-mine"))
+    with pytest.raises(UsageError, match=option):
+        resolve(str(tree.with_name("vmlinuz")))
+
+
+def test_a_kernel_without_unwinder_is_booted_and_asked(tree):
+    (tree / ".config").write_text(GUEST.replace("CONFIG_UNWINDER_ORC=y", ""))
+    assert resolve(f"tree:{tree}").expects_throw
