@@ -25,6 +25,7 @@ from harness.report import artifacts, detail, document, junit, table
 from harness.report.board import Board, Display, Expected, display
 from harness.report.outcome import RunHeader, Tested, exit_code
 from harness.report.style import style_for
+from harness.resume import Ledger, in_order
 from harness.sim import semantics
 from harness.target import boot
 from harness.target.base import Target, open_target
@@ -58,8 +59,11 @@ class _Run:
     stop: threading.Event
     # nobody else has a part in this run
     alone: bool
+    ledger: Ledger
     target: Target | None = None
     tested: Tested | None = None
+    # of an interrupted run
+    earlier: list[Result] = dataclasses.field(default_factory=list)
     # each result with the seconds that the target was busy with it
     timed: list[tuple[Result, float]] = dataclasses.field(default_factory=list)
 
@@ -82,6 +86,13 @@ class _Run:
             self.target.abort()
 
     def _results(self) -> Iterator[Result]:
+        self.ledger.open(self.spec)
+        if self.ledger.record is not None:
+            self.earlier = self.ledger.earlier(self.spec, self.cases.result())
+            self.tested = self.ledger.tested(self.spec) if self.earlier else None
+            yield from self.earlier
+            if len(self.earlier) == len(self.cases.result()):
+                return
         try:
             with open_target(self.spec, self.settings, self.begun) as target:
                 self.target = target
@@ -90,11 +101,11 @@ class _Run:
             if self.target is not None or self.alone:
                 raise
             # one kernel whose guest does not even start: the others are worth a report
-            for case in self.cases.result():
+            for case in self._left():
                 yield pipeline.lost_result(case, self.spec.replace(":", "-"), error)
 
     def _results_of(self, target: Target) -> Iterator[Result]:
-        cases = self.cases.result()
+        cases = self._left()
         profile, scale = self.settings.profile, self.settings.timeout_scale
         ahead = threading.Thread(
             target=pipeline.simulate_ahead, args=(cases, target.release, profile)
@@ -103,14 +114,24 @@ class _Run:
         retries = self.settings.retries
         last_s = 0.0  # the first case waits for the boot
         for result in pipeline.run_cases(
-            target, cases, profile=profile, scale=scale, retries=retries
+            target,
+            cases,
+            profile=profile,
+            scale=scale,
+            retries=retries,
+            attempt=lambda case: self.ledger.attempted(self.spec, case),
         ):
             self.tested = self.tested or pipeline.tested(target, result, self.spec)
             now_s = time.monotonic()
             self.timed.append((result, now_s - last_s if last_s else result.observed.duration_s))
             last_s = now_s
+            self.ledger.result(self.spec, result, self.tested)
             yield result
         ahead.join()
+
+    def _left(self) -> list[Case]:
+        had = {(result.case.id, result.case.hook) for result in self.earlier}
+        return [case for case in self.cases.result() if (case.id, case.hook) not in had]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +147,8 @@ class Plan:
     began_s: float
     # simulator profile of single targets, by spec; the others have the settings'
     profiles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # where a run that may be interrupted writes down how far it is
+    ledger: Ledger = dataclasses.field(default_factory=lambda: Ledger(None))
 
     def at_once(self) -> int:
         """How many targets run side by side."""
@@ -196,7 +219,9 @@ def run_all(plan: Plan, started: Mapping[str, Begun]) -> list[Share]:
     stop = threading.Event()
     alone = len(plan.specs) == 1
     runs = {
-        each: _Run(each, plan.settings_of(each), started.get(each), cases, out, stop, alone)
+        each: _Run(
+            each, plan.settings_of(each), started.get(each), cases, out, stop, alone, plan.ledger
+        )
         for each in plan.specs
     }
     known = schedule.durations()
@@ -230,7 +255,10 @@ def run_all(plan: Plan, started: Mapping[str, Begun]) -> list[Share]:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     schedule.record({spec: run_.timed for spec, run_ in runs.items()})
-    return [Share(spec, run_.tested, tuple(results[spec])) for spec, run_ in runs.items()]
+    return [
+        Share(spec, run_.tested, tuple(in_order(results[spec], chosen)))
+        for spec, run_ in runs.items()
+    ]
 
 
 def _expected(plan: Plan, cases: Sequence[Case], known: schedule.Durations, jobs: int) -> Expected:

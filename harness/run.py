@@ -6,7 +6,7 @@ Owns the order of things and the deadline of a whole run. Prints nothing.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from harness.bpf.environment import NOWHERE, Environment
@@ -122,8 +122,12 @@ def run_cases(
     profile: str = "",
     scale: float = 1.0,
     retries: int = 0,
+    attempt: Callable[[Case], None] = lambda _: None,
 ) -> Iterator[Result]:
-    """A result for each case, as it comes. A lost machine loses the rest, each with the cause."""
+    """A result for each case, as it comes. A lost machine loses the rest, each with the cause.
+
+    `attempt` is told of each case before it runs, and after the results before it.
+    """
     deadline = Deadline((RUN_TIMEOUT_S + RUN_TIMEOUT_PER_CASE_S * len(cases)) * scale)
     lost: MachineLostError | None = None
     last: Result | None = None
@@ -135,6 +139,7 @@ def run_cases(
             continue
         if last is not None:
             yield last
+        attempt(case)
         try:
             last = judge(case, target, profile, retries=retries)
         except UsageError as error:

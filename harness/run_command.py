@@ -47,6 +47,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--annotate", choices=("github",), help="print workflow commands that mark the source lines"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the last interrupted run of this choice"
+    )
+    parser.add_argument(
+        "--retry-culprit", action="store_true", help="run what ran when that run was killed, too"
+    )
     config.add_arguments(parser, [*_SETTINGS, "json"])
 
 
@@ -60,14 +66,26 @@ def run(arguments: argparse.Namespace) -> int:
     for file in (settings.json, settings.junit):
         if file and not file.parent.is_dir():
             raise UsageError(f"cannot write {file}: no directory {file.parent}")
+    ledger = None
+    if arguments.retry_culprit and not arguments.resume:
+        raise UsageError("--retry-culprit goes with --resume")
+    if arguments.resume:
+        from harness import resume  # noqa: PLC0415  # see below
+
+        ledger, settings = resume.last(arguments, settings)
     specs = _specs(settings)
     arguments.jobs = arguments.jobs or schedule.at_once(len(specs), settings.cpus, settings.memory)
-    started = {} if arguments.list else _head_start(specs, arguments.jobs, settings)
+    idle = arguments.list or arguments.resume
+    started = {} if idle else _head_start(specs, arguments.jobs, settings)
     try:
-        from harness import matrix  # noqa: PLC0415  # slow to import; the guests boot meanwhile
+        from harness import matrix, resume  # noqa: PLC0415  # slow; the guests boot meanwhile
 
-        plan = matrix.Plan(specs, arguments, settings, began_s)
-        return matrix.list_cases(plan) if arguments.list else matrix.run(plan, started)
+        if arguments.list:
+            return matrix.list_cases(matrix.Plan(specs, arguments, settings, began_s))
+        ledger = ledger or resume.new(arguments, settings)
+        plan = matrix.Plan(specs, arguments, settings, began_s, ledger=ledger)
+        with ledger:
+            return matrix.run(plan, started)
     finally:
         for begun in started.values():
             begun.guest.release()
