@@ -1,15 +1,277 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Calls of helpers, by their prototypes."""
+"""Calls of helpers, by their prototypes (harness.verify.prototypes).
+
+Source: check_helper_call(), push_callback_call(), check_map_func_compatibility() in
+kernel/bpf/verifier.c.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from harness.bpf.helper_names import NAMES
+from harness.bpf.mapdef import MapType
+from harness.verify import helperargs, prototypes, throws
+from harness.verify import registers as r
+from harness.verify.frames import Callback, Ref
+from harness.verify.globals import forget_packets
+from harness.verify.prediction import Category
+from harness.verify.registers import Reg, scalar
 
 if TYPE_CHECKING:
     from harness.bpf.isa import Insn
+    from harness.verify.frames import State
+    from harness.verify.helperargs import Passed
+    from harness.verify.prototypes import Prototype
     from harness.verify.walk import Walk
+
+_ENOTSUPP: Final = 524
+_GPL: Final = frozenset({
+    "GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL",
+})  # fmt: skip
+_EACH: Final = frozenset({
+    MapType.HASH, MapType.LRU_HASH, MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH, MapType.ARRAY,
+    MapType.PERCPU_ARRAY,
+})  # fmt: skip
+# helpers that give a string's length or a negative error number
+_LENGTHS: Final = frozenset({
+    "bpf_get_stack", "bpf_get_task_stack", "bpf_probe_read_str", "bpf_probe_read_kernel_str",
+    "bpf_probe_read_user_str",
+})  # fmt: skip
+_MAX_ERRNO: Final = 4095
+_NO_EFFECT: Final = frozenset({"int", "void"})
+# helpers with rules of their own that are not here
+_NOT_HERE: Final = frozenset({
+    "bpf_timer_init", "bpf_timer_set_callback", "bpf_timer_start", "bpf_timer_cancel",
+    "bpf_kptr_xchg", "bpf_snprintf", "bpf_set_retval", "bpf_find_vma", "bpf_user_ringbuf_drain",
+    "bpf_per_cpu_ptr", "bpf_this_cpu_ptr", "bpf_get_func_arg", "bpf_get_func_ret", "bpf_d_path",
+})  # fmt: skip
 
 
 def call(walk: Walk, insn: Insn) -> int:
     """One call; gives the next instruction."""
-    walk.unknown(f"helper {insn.imm}")
+    number = insn.imm
+    name = NAMES[number] if 0 < number < len(NAMES) else ""
+    if not name:
+        walk.reject(Category.CALL_TYPE, f"invalid func unknown#{number}")
+    proto = prototypes.helper(number, walk.kind, walk.subject.profile.name)
+    if proto is None:
+        walk.reject(
+            Category.POLICY,
+            f"program of this type cannot use helper {name}#{number}",
+            why=f"programs of type {walk.kind} have no {name}()",
+        )
+    if proto.gpl and walk.subject.obj.license not in _GPL:
+        words = "cannot call GPL-restricted function from non-GPL compatible program"
+        walk.reject(Category.POLICY, words)
+    if name in _NOT_HERE:
+        walk.unknown(f"helper {name}")
+    _check_context(walk, name, number, proto)
+    if walk.pc in walk.flow.calls_back:
+        # the calls that a callback makes see the arguments as they are now
+        walk.state.frames[-1].regs[1:6] = walk.regs[1:6]
+    passed = helperargs.check(walk, number, proto)
+    if passed.released:
+        release(walk, passed.released)
+    _special(walk, name, passed)
+    result = _result(walk, name, proto, passed)
+    walk.regs[0:6] = [result] + [r.UNREADABLE] * 5
+    _check_map(walk, name, number, passed)
+    if name in prototypes.CHANGES_PACKET:
+        forget_packets(walk)
+    return walk.pc + 1
+
+
+def _check_context(walk: Walk, name: str, number: int, proto: Prototype) -> None:
+    """Helpers that sleep, in programs and places that may not."""
+    if not proto.sleeps:
+        return
+    state = walk.state
+    words = ""
+    if not walk.sleepable:
+        words = "helper call might sleep in a non-sleepable prog"
+    elif state.rcu:
+        words = f"sleepable helper {name}#{number} in rcu_read_lock region"
+    elif state.preempt:
+        words = f"sleepable helper {name}#{number} in non-preemptible region"
+    elif state.held("irq"):
+        words = f"sleepable helper {name}#{number} in IRQ-disabled region"
+    if words and walk.release >= (7, 0):
+        words = f"sleepable helper {name}#{number} in {{{{.*}}}}"
+    if words:
+        walk.reject(Category.EXECUTION_CONTEXT, words, certain=True)
+
+
+def release(walk: Walk, number: int) -> None:
+    """release_reference(): the reference of R`number` ends; pointers that had it are numbers."""
+    ref = walk.regs[number].ref
+    state = walk.state
+    if not ref:
+        return  # NULL
+    if not any(each.id == ref and each.kind == "ptr" for each in state.refs):
+        walk.reject(
+            Category.RESOURCE_LIFETIME,
+            "reference has not been acquired before",
+            certain=True,
+        )
+    if walk.release < (6, 13):
+        depth = len(state.frames) - 1
+        mine = next(each for each in state.refs if each.id == ref)
+        if state.frames[-1].callback is not None and mine.frame != depth:
+            walk.reject(
+                Category.RESOURCE_LIFETIME,
+                "reference has not been acquired before",
+                certain=True,
+            )
+    state.refs = tuple(each for each in state.refs if each.id != ref)
+    for place, key, reg in list(state.places()):
+        if reg.ref == ref:
+            state.replace(place, key, scalar(walk.domain.unknown))
+
+
+def acquire(walk: Walk) -> int:
+    """A new reference; gives its number."""
+    state = walk.state
+    number = walk.new_id()
+    depth = len(state.frames) - 1
+    frame = depth if depth and state.frames[-1].callback is not None else 0
+    state.refs = (*state.refs, Ref("ptr", number, walk.pc, None, frame))
+    return number
+
+
+# ---- helpers with rules of their own ------------------------------------------------------------
+
+
+def _special(walk: Walk, name: str, passed: Passed) -> None:
+    if name == "bpf_tail_call":
+        _tail_call(walk, passed)
+    elif name == "bpf_loop":
+        top = walk.regs[1].num
+        assert top is not None
+        frame = walk.state.frames[-1]
+        if frame.unrolled < top.umax:
+            _push_loop(walk, passed)
+        else:
+            frame.unrolled = 0
+    elif name == "bpf_for_each_map_elem":
+        _push_each(walk, passed)
+    elif name == "bpf_get_local_storage" and walk.regs[2].const != 0:
+        walk.reject(Category.CALL_TYPE, "get_local_storage() doesn't support non-zero flags")
+
+
+def _tail_call(walk: Walk, passed: Passed) -> None:
+    view = passed.map
+    state = walk.state
+    if view is not None and view.type != MapType.PROG_ARRAY:
+        walk.reject(Category.CALL_TYPE, "expected prog array map for tail call")
+    if state.held("ptr"):
+        leaked = state.held("ptr")[0]
+        walk.reject(
+            Category.RESOURCE_LIFETIME,
+            f"Unreleased reference id={{{{[0-9]+}}}} alloc_insn={leaked.pc}",
+            why="a tail call does not come back: nobody would release the reference",
+            certain=True,
+        )
+    where = {
+        "bpf_local_irq_save-ed": bool(state.held("irq")),
+        "bpf_rcu_read_lock-ed": bool(state.rcu),
+        "bpf_preempt_disable-ed": bool(state.preempt),
+    }
+    for region, held in where.items():
+        if held:
+            words = f"tail_call cannot be used inside {region} region"
+            walk.reject(Category.EXECUTION_CONTEXT, words, certain=True)
+    if len(state.frames) > 1 and walk.release >= (7, 0):
+        throws.check_tail_call(walk)
+
+
+def push_callback(walk: Walk, index: int, callback: Callback) -> State:
+    """A state in front of the function that is called back; its registers are still to set."""
+    from harness.verify.calls import enter  # noqa: PLC0415  # a circle otherwise
+
+    start = walk.program.functions[index].start
+    walk.explored.callbacks.add(start)
+    other = walk.state.copy()
+    frame = enter(walk, other, index)
+    frame.callback = callback
+    other.unroll += 1
+    other.frames[-2].unrolled += 1
+    walk.state.frames[-1].unrolled = 0
+    walk.push(other, start)
+    return other
+
+
+def _push_loop(walk: Walk, passed: Passed) -> None:
+    assert passed.function is not None
+    other = push_callback(walk, passed.function, Callback(0, 1))
+    regs, caller = other.frames[-1].regs, other.frames[-2].regs
+    regs[1] = scalar(walk.domain.unknown)
+    regs[2] = caller[3]
+
+
+def _push_each(walk: Walk, passed: Passed) -> None:
+    assert passed.function is not None
+    view = passed.map
+    assert view is not None
+    if view.type not in _EACH:
+        walk.reject(Category.CALL_TYPE, "callback function not allowed for map", errno=_ENOTSUPP)
+    other = push_callback(walk, passed.function, Callback(0, 1))
+    regs, caller = other.frames[-1].regs, other.frames[-2].regs
+    regs[1] = caller[1]
+    regs[2] = Reg(r.MAP_KEY, what=view)
+    regs[3] = Reg(r.MAP_VALUE, what=view, id=walk.new_id() if walk.release >= (7, 0) else 0)
+    regs[4] = caller[3]
+
+
+# ---- results ------------------------------------------------------------------------------------
+
+
+def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
+    returns = proto.returns
+    flags = r.MAYBE_NULL if returns.null else 0
+    if returns.kind == "void":
+        return r.UNREADABLE
+    if returns.kind == "int":
+        return scalar(_number(walk, name, passed))
+    if returns.kind == "value":
+        view = passed.map
+        assert view is not None
+        if view.type in (MapType.SOCKMAP, MapType.SOCKHASH, MapType.XSKMAP):
+            walk.unknown(f"a value of a {MapType(view.type).name.lower()}")
+        if (
+            name == "bpf_map_lookup_elem"
+            and passed.key is not None
+            and passed.key < view.max_entries
+        ):
+            flags = 0
+        locked = any(kind == "bpf_spin_lock" for kind, _, _ in view.special)
+        number = walk.new_id() if flags or locked else 0
+        if view.inner is not None and not flags:
+            return Reg(r.MAP_PTR, what=view.inner)
+        return Reg(r.MAP_VALUE, what=view, flags=flags, id=number)
+    if returns.kind == "ringbuf":
+        ref = acquire(walk)
+        return Reg(r.MEM, size=passed.size, flags=flags | r.RINGBUF, id=ref, ref=ref)
+    walk.unknown(f"the result of {name}")
+
+
+def _number(walk: Walk, name: str, passed: Passed) -> object:
+    domain = walk.domain
+    if name in _LENGTHS:
+        return domain.between(-_MAX_ERRNO, passed.largest)
+    if name in ("bpf_get_smp_processor_id", "bpf_get_retval"):
+        walk.unknown(f"the range of {name}(), which depends on the machine")
+    return domain.unknown
+
+
+def _check_map(walk: Walk, name: str, number: int, passed: Passed) -> None:
+    view = passed.map
+    if view is None or prototypes.map_allowed(name, view.type):
+        return
+    if view.type in (MapType.SOCKMAP, MapType.SOCKHASH):
+        walk.unknown(f"{name} of a {MapType(view.type).name.lower()}")
+    walk.reject(
+        Category.CALL_TYPE,
+        f"cannot pass map_type {view.type} into func {name}#{number}",
+        why=f"{name}() does not take maps of type {MapType(view.type).name.lower()}",
+    )

@@ -42,7 +42,7 @@ def access(
             _read_only(walk, reg, regno)
         memory.check_region(walk, reg, regno, 0, size, reg.size, zero_size=zero_size)
     elif kind == r.STACK:
-        _stack(walk, reg, regno, size, zero_size=zero_size, raw=raw)
+        _stack(walk, reg, regno, size, write=write, zero_size=zero_size, raw=raw)
     elif kind == r.BTF_ID and not null:
         from harness.verify import btfaccess  # noqa: PLC0415  # a circle otherwise
 
@@ -83,7 +83,9 @@ def _check_map_rights(walk: Walk, reg: Reg, size: int, *, write: bool) -> None:
         )
 
 
-def _stack(walk: Walk, reg: Reg, regno: int, size: int, *, zero_size: bool, raw: bool) -> None:
+def _stack(  # one access
+    walk: Walk, reg: Reg, regno: int, size: int, *, write: bool, zero_size: bool, raw: bool
+) -> None:
     if not size and not zero_size:
         walk.reject(Category.MEMORY, "invalid zero-sized read", errno=13)
     stack.check_bounds(walk, reg, regno, 0, size, write=True)
@@ -101,8 +103,9 @@ def _stack(walk: Walk, reg: Reg, regno: int, size: int, *, zero_size: bool, raw:
                 else f"potential write to dynptr at off={at} disallowed",
                 errno=13,
             )
-    # raw: what the helper writes is stored byte by byte, which leaves numbers too
-    stack.clobber(frame, low, high + size)
+    # before 6.14 even what is only read counts as written
+    if write or walk.release < (6, 14):
+        stack.clobber(frame, low, high + size)
 
 
 def sized(

@@ -272,3 +272,9 @@ def check_value_of_packet_load(walk: Walk) -> None:
     allowed = value_range(walk)
     if allowed is not None and not allowed[0] <= 0 <= allowed[1]:
         walk.unknown("BPF_LD_[ABS|IND] in a program that may not return 0")
+
+
+def check_tail_call(walk: Walk) -> None:
+    """A tail call from a function: what it may return to the caller."""
+    if walk.state.frames[-1].callback is not None:
+        walk.unknown("a tail call in a callback")

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Arguments of helpers: do the registers have what the prototype asks for?
+
+Source: check_func_arg(), check_reg_type(), check_func_arg_reg_off() in kernel/bpf/verifier.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from harness.bpf.mapdef import MapType
+from harness.verify import helpermem, locks
+from harness.verify import registers as r
+from harness.verify.frames import EMPTY, SPILL, ZERO
+from harness.verify.memory import READS_PACKET, WRITES_PACKET, readable
+from harness.verify.prediction import Category
+from harness.verify.registers import type_name
+
+if TYPE_CHECKING:
+    from harness.verify.mapview import MapView
+    from harness.verify.prototypes import Arg, Prototype
+    from harness.verify.registers import Reg
+    from harness.verify.walk import Walk
+
+_MEMORY: Final = frozenset({r.STACK, r.PACKET, r.PACKET_META, r.MAP_KEY, r.MAP_VALUE, r.MEM, r.BUF})
+# kind of an argument -> types of registers that may be passed
+_TYPES: Final[dict[str, frozenset[int]]] = {
+    "scalar": frozenset({r.SCALAR}),
+    "size": frozenset({r.SCALAR}),
+    "size0": frozenset({r.SCALAR}),
+    "alloc_size0": frozenset({r.SCALAR}),
+    "ctx": frozenset({r.CTX}),
+    "map": frozenset({r.MAP_PTR}),
+    "key": _MEMORY,
+    "value": _MEMORY,
+    "mem": _MEMORY,
+    "stack": frozenset({r.STACK}),
+    "func": frozenset({r.FUNC}),
+    "lock": frozenset({r.MAP_VALUE, r.BTF_ID}),
+    "str": frozenset({r.MAP_VALUE}),
+    "ringbuf": frozenset({r.MEM}),
+}
+_EXPECTED: Final = {
+    "scalar": "scalar", "size": "scalar", "size0": "scalar", "alloc_size0": "scalar", "ctx": "ctx",
+    "map": "map_ptr", "key": "fp", "value": "fp", "mem": "fp", "stack": "fp", "func": "func",
+    "lock": "map_value", "str": "map_value", "ringbuf": "ringbuf_mem",
+}  # fmt: skip
+_ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
+
+
+@dataclass(slots=True)
+class Passed:
+    """What the arguments of one call came to."""
+
+    map: MapView | None = None
+    # bytes of a reservation
+    size: int = 0
+    # index of the function to call back
+    function: int | None = None
+    # the reference that one argument has, and the register whose reference ends here
+    ref: int = 0
+    released: int = 0
+    # the key of an array, where it is known
+    key: int | None = None
+    # largest size of memory that was passed
+    largest: int = 0
+    # (register, bytes) that the helper fills
+    filled: list[tuple[int, int]] = field(default_factory=list)
+
+
+def check(walk: Walk, helper: int, proto: Prototype) -> Passed:
+    """All arguments in their order. Rejects."""
+    passed = Passed()
+    for number, arg in enumerate(proto.args, 1):
+        _check(walk, helper, proto, number, arg, passed)
+    return passed
+
+
+def _check(  # one argument of one call
+    walk: Walk, helper: int, proto: Prototype, number: int, arg: Arg, passed: Passed
+) -> None:
+    reg = readable(walk, number)
+    if arg.kind == "any":
+        return
+    if reg.type in r.PACKETS_AND_END and not _may_pass_packet(walk, proto):
+        walk.reject(Category.CALL_TYPE, "helper access to the packet is not allowed", errno=13)
+    if arg.null and reg.const == 0:
+        _check_kind(walk, proto, number, arg, reg, passed)
+        return
+    _check_type(walk, number, arg, reg)
+    _check_offset(walk, number, arg, reg)
+    if "release" in arg.flags:
+        if not reg.ref:
+            walk.reject(
+                Category.RESOURCE_LIFETIME,
+                f"R{number} must be referenced when passed to release function",
+                why=f"R{number} holds no reference",
+            )
+        passed.released = number
+    if reg.ref:
+        if passed.ref:
+            walk.unknown("two arguments with references")
+        passed.ref = reg.ref
+    _check_kind(walk, proto, number, arg, reg, passed)
+
+
+def _may_pass_packet(walk: Walk, proto: Prototype) -> bool:
+    return walk.kind in READS_PACKET and (proto.packet or walk.kind not in WRITES_PACKET)
+
+
+def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
+    types = _TYPES.get(arg.kind)
+    if types is None:
+        walk.unknown(f"an argument of kind {arg.kind}")
+    wrong = reg.type not in types
+    if reg.flags & r.MAYBE_NULL and not (arg.null and not wrong):
+        wrong = True
+    if arg.kind == "ringbuf" and not reg.flags & r.RINGBUF:
+        wrong = True
+    if reg.type == r.MEM and reg.flags & r.RDONLY and arg.kind in ("mem", "value") and arg.writes:
+        wrong = True
+    if not wrong:
+        return
+    if reg.type == r.BTF_ID and arg.kind in ("mem", "key", "value", "lock"):
+        walk.unknown(f"{type_name(reg)} passed as memory")
+    null = " (it may be NULL)" if reg.flags & r.MAYBE_NULL else ""
+    walk.reject(
+        Category.CALL_TYPE,
+        f"R{number} type={type_name(reg)} expected={_EXPECTED[arg.kind]}",
+        errno=13,
+        why=f"argument {number} is {type_name(reg)}{null}",
+        fix="compare it with NULL first" if null else "",
+    )
+
+
+def _check_offset(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
+    """check_func_arg_reg_off(): memory may be moved, other pointers may not."""
+    if "release" in arg.flags:
+        if reg.off:
+            walk.reject(
+                Category.CALL_TYPE,
+                f"R{number} must have zero offset when passed to release func",
+            )
+        helpermem.check_fixed(walk, reg, number)
+    elif reg.type == r.BTF_ID:
+        if reg.num is not None:
+            helpermem.check_fixed(walk, reg, number)
+    elif reg.type not in _MEMORY and reg.type not in (r.SCALAR, r.ARENA):
+        helpermem.check_fixed(walk, reg, number)
+
+
+def _check_kind(  # one argument of one call
+    walk: Walk, proto: Prototype, number: int, arg: Arg, reg: Reg, passed: Passed
+) -> None:
+    kind = arg.kind
+    if kind == "map":
+        passed.map = reg.what
+    elif kind in ("key", "value"):
+        _check_of_map(walk, number, arg, reg, passed)
+    elif kind == "mem" and arg.size_bytes:
+        helpermem.access(walk, reg, number, arg.size_bytes, write=arg.writes, raw=arg.uninit)
+    elif kind in ("size", "size0"):
+        before = proto.args[number - 2]
+        assert reg.num is not None
+        passed.largest = reg.num.umax
+        helpermem.sized(
+            walk, walk.regs[number - 1], reg, number - 1,
+            write=before.writes, zero_size=kind == "size0", raw=before.uninit,
+        )  # fmt: skip
+    elif kind == "alloc_size0":
+        if reg.const is None:
+            walk.reject(Category.CALL_TYPE, f"R{number} is not a known constant'", errno=13)
+        passed.size = reg.const
+    elif kind == "func":
+        passed.function = reg.what
+    elif kind == "lock":
+        locks.spin(walk, number, reg, take=proto.name == "spin_lock")
+    elif kind == "str":
+        _check_string(walk, number, reg)
+
+
+def _check_of_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:
+    view = passed.map
+    if view is None:
+        walk.unknown("a key or value without a map")
+    size = view.key_size if arg.kind == "key" else view.value_size
+    if arg.kind == "key" and walk.release >= (6, 14) and view.type in _ARRAYS:
+        passed.key = _constant_key(walk, reg, size)
+    if arg.null and reg.const == 0:
+        return
+    helpermem.access(walk, reg, number, size, write=arg.writes, raw=arg.uninit)
+
+
+def _constant_key(walk: Walk, reg: Reg, size: int) -> int | None:
+    """get_constant_map_key(): since 6.14 a known index below the size is always found."""
+    if reg.type != r.STACK or reg.num is not None:
+        return None
+    slot = walk.state.frames[reg.what].stack.get(reg.off >> 3, EMPTY)
+    first = reg.off & 7
+    kinds = slot.kinds[first : first + size]
+    if kinds == ZERO * size:
+        return 0
+    spilled = slot.kinds[first:].rstrip("IMZ")
+    if slot.reg is None or slot.kinds[0] != SPILL or first or spilled != SPILL * size:
+        return None
+    return slot.reg.const
+
+
+def _check_string(walk: Walk, number: int, reg: Reg) -> None:
+    """check_reg_const_str(): NUL-terminated, in a map that nobody can change."""
+    view: MapView = reg.what
+    if not view.read_only or view.content is None:
+        words = f"R{number} does not point to a readonly map'"
+        walk.reject(Category.CALL_TYPE, words, errno=13)
+    if reg.num is not None:
+        walk.reject(Category.CALL_TYPE, f"R{number} is not a constant address'", errno=13)
+    helpermem.access(walk, reg, number, max(view.value_size - reg.off, 0), write=False)
+    if b"\0" not in view.content[reg.off :]:
+        walk.reject(Category.CALL_TYPE, "string is not zero-terminated")
