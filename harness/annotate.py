@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Failed results as annotations of a forge: which line of which BPF program, and what is wrong.
 
-Owns the choice of the line and the form of the commands; prints nothing. The form is that of
-workflow commands as GitHub's and compatible runners read them from a step's output ("Workflow
-commands for GitHub Actions", and the escaping in actions/toolkit, packages/core/src/command.ts).
+Owns the choice of the line and of what is said; how a forge is told is harness.workflow's. Prints
+nothing.
 """
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.link import link
@@ -24,6 +20,9 @@ from harness.series import series_of
 from harness.sim import run_case
 from harness.sim.run import load
 from harness.sim.trace import Event, Trace
+from harness.workflow import Annotation, Place, github, workspace
+
+__all__ = ["SHOWN", "annotations", "github", "place_of", "workspace"]
 
 # what a forge takes: GitHub shows ten errors and ten warnings of a step, and drops the rest
 SHOWN = 10
@@ -32,25 +31,6 @@ _ORDER = tuple(Outcome(name) for name in ("crashed", "hung", "differ", "flaky", 
 # an instruction as the verifier prints it: the last one is where it stopped
 _STOPPED = re.compile(r"^(\d+): \([0-9a-f]{2}\)", re.MULTILINE)
 _DIFFERENCES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A line of a source file; line 0: only the file is known, "" as file: nothing is."""
-
-    file: str = ""
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """One thing to be shown beside the source."""
-
-    # "error", "warning" or "notice"
-    level: str
-    title: str
-    text: str
-    place: Place = Place()
 
 
 def annotations(
@@ -159,43 +139,3 @@ def _thrown(case: Case, profile: str, environment: Environment) -> Place | None:
     run_case(case, profile, trace=trace, environment=environment)
     throws = [event.place for event in trace.events if event.kind is Event.THROW and event.place]
     return Place(throws[-1].file, throws[-1].line) if throws and throws[-1].file else None
-
-
-def workspace(environ: Mapping[str, str] | None = None) -> Path:
-    """The checkout that a forge's job works in: $GITHUB_WORKSPACE, or the current directory."""
-    environ = os.environ if environ is None else environ
-    return Path(environ.get("GITHUB_WORKSPACE") or Path.cwd())
-
-
-def github(found: Iterable[Annotation], checkout: Path) -> list[str]:
-    """Each annotation as a workflow command, one line each.
-
-    Files are named relative to `checkout`. One outside of it cannot be annotated:
-    its name goes into the text.
-    """
-    return [_command(each, checkout.resolve()) for each in found]
-
-
-def _command(each: Annotation, checkout: Path) -> str:
-    text, place = each.text, each.place
-    properties = {}
-    if place.file:
-        # lexically: what the object says need not exist here
-        file = Path(os.path.normpath(checkout / place.file))
-        if file.is_relative_to(checkout):
-            properties["file"] = file.relative_to(checkout).as_posix()
-            if place.line:
-                properties["line"] = str(place.line)
-        else:
-            text = f"{place.file}:{place.line}\n{text}"
-    properties["title"] = each.title
-    words = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-    return f"::{each.level} {words}::{_data(text)}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

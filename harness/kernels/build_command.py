@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness import workflow
 from harness.errors import Exit, UsageError
 from harness.kernels import builder
 from harness.kernels.image import as_json
+from harness.kernels.making import CompileError
 
 _EPILOG = """\
 examples:
@@ -32,25 +34,44 @@ def add_parser(commands: Any, json_option: argparse.ArgumentParser) -> None:
         parents=[json_option],
     )
     add = parser.add_argument
-    add("--source", required=True, metavar="WHAT",
+    add_order(parser, required=True)
+    add("--annotate", choices=("github",),
+        help="print a workflow command that marks the line that does not compile")  # fmt: skip
+    add("--jobs", type=int, default=0, metavar="N", help="compilers at once (default: processors)")
+    parser.set_defaults(func=run)
+
+
+def add_order(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add the options that say what is to be built."""
+    add = parser.add_argument
+    add("--source", required=required, default="", metavar="WHAT",
         help="directory, git tree, tarball, or deb:PATTERN (linux-source-7.3)")  # fmt: skip
     add("--patches", nargs="+", default=[], type=Path, metavar="PATH",
         help="patch files, directories of them, mboxes; in this order")  # fmt: skip
     add("--config", action="append", default=[], type=Path, metavar="FRAGMENT",
         help="options on top of vm/guest.config")  # fmt: skip
     add("--name", default="", metavar="N", help="then --kernel build:N (default: the first patch)")
-    add("--jobs", type=int, default=0, metavar="N", help="compilers at once (default: processors)")
-    parser.set_defaults(func=run)
+
+
+def order_of(args: argparse.Namespace) -> builder.Order:
+    """What was asked for."""
+    jobs = getattr(args, "jobs", 0)
+    return builder.Order(args.source, tuple(args.patches), tuple(args.config), args.name, jobs)
 
 
 def run(args: argparse.Namespace) -> int:
     """Build, and print where the image is and how to boot it."""
     if args.jobs < 0:
         raise UsageError(f"--jobs {args.jobs}: must be at least 1")
-    order = builder.Order(
-        args.source, tuple(args.patches), tuple(args.config), args.name, args.jobs
-    )
-    kernel = builder.build(order)
+    try:
+        kernel = builder.build(order_of(args))
+    except CompileError as error:
+        if args.annotate:
+            mark = workflow.Annotation(
+                "error", "the kernel does not compile", error.first, workflow.Place(*error.place())
+            )
+            print(*workflow.github([mark], workflow.workspace()), sep="\n")
+        raise
     if args.json:
         print(json.dumps(as_json(kernel), indent=1))
     else:

@@ -185,7 +185,7 @@ def _origin(found: Source, patches: Sequence[Patch]) -> str:
 
 
 def _key(wanted: source.Wanted, patches: Sequence[Patch], options: Sequence[kconfig.Option]) -> str:
-    words = [wanted.key, _fragment_key(options), _compiler()]
+    words = [wanted.key, _fragment_key(options), compiler()]
     words += [patch.text for patch in patches]
     text = "\0".join(words).encode(errors="surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
@@ -196,7 +196,8 @@ def _fragment_key(options: Sequence[kconfig.Option]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _compiler() -> str:
+def compiler() -> str:
+    """What the compiler and the maker of BTF say they are, on one line."""
     gcc = tools.run([tools.need("gcc"), "--version"]).splitlines()[0]
     return f"{gcc}, pahole {tools.run([tools.need('pahole'), '--version']).strip()}"
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Exit, UsageError
-from harness.kernels import build_command, builder, catalogue, prune, source, spec, store
+from harness.kernels import build_command, builder, catalogue, keys, prune, source, spec, store
 from harness.kernels.image import Kernel, as_json
 from harness.paths import size_bytes
 
@@ -33,6 +33,10 @@ def add_parser(subparsers: "Subparsers") -> None:
     fetch.add_argument("names", nargs="*", metavar="NAME", help="name, pattern, or all")
     fetch.add_argument("--update", action="store_true", help="ask the mirror for newer releases")
     build_command.add_parser(commands, json_option)
+    key = add("key", "what a CI should keep of the cache, and under which key", _key)
+    key.add_argument("--kernel", action="append", default=[], metavar="K", help="runs on this one")
+    key.add_argument("--github", action="store_true", help="print lines for $GITHUB_OUTPUT")
+    build_command.add_order(key, required=False)
     path = add("path", "print where a cached kernel's image is", _path)
     path.add_argument("name", metavar="NAME")
     rm = add("rm", "remove kernels from the cache", _rm)
@@ -151,6 +155,21 @@ def _path(args: argparse.Namespace) -> int:
     if args.name.startswith("build:"):
         return _print_kernels([builder.find(args.name.removeprefix("build:"))], args)
     return _print_kernels([_need_cached(known, name) for name in _names([args.name], known)], args)
+
+
+def _key(args: argparse.Namespace) -> int:
+    if not args.source and (args.patches or args.config or args.name):
+        raise UsageError("kernels key: --patches, --config and --name need --source")
+    order = build_command.order_of(args) if args.source else None
+    found = keys.areas(args.kernel or ["default"], order)
+    if args.json:
+        print(json.dumps([asdict(each) for each in found], indent=1, default=str))
+    elif args.github:
+        print("\n".join(keys.github(found)))
+    else:
+        for area in found:
+            print(f"{area.name:8} {area.key}", *(f"{'':8} {path}" for path in area.paths), sep="\n")
+    return Exit.OK
 
 
 def _rm(args: argparse.Namespace) -> int:

@@ -20,6 +20,8 @@ from harness.errors import UsageError
 
 _STEP = re.compile(r"^  [A-Z]+[A-Z0-9_]* ")
 _ERROR = re.compile(r"error:|undefined reference|No rule to make|^make.*\*\*\*|: fatal ")
+# in the tree: what was generated beside it has a path of its own
+_AT = re.compile(r"([^/\s:][^\s:]*):(\d+):(?:\d+:)? ")
 _PROGRESS_S = 30.0
 # there while make runs
 _MARK = "compiling"
@@ -28,11 +30,24 @@ _DOUBTFUL_S = 60.0
 _KEPT = (".config", "build.log", "configured", "steps", _MARK)
 
 
+class CompileError(UsageError):
+    """Code that does not compile: `first` is the first error, as the compiler wrote it."""
+
+    def __init__(self, name: str, first: str, log: Path) -> None:
+        super().__init__(f"{name} does not compile: {first}", fix=f"the whole log: {log}")
+        self.first = first
+
+    def place(self) -> tuple[str, int]:
+        """File of the source and line; "" and 0 where the error is in none."""
+        found = _AT.match(self.first)
+        return (found[1], int(found[2])) if found else ("", 0)
+
+
 def compile_kernel(argv: list[str], out: Path, tree: Path, name: str, held: int) -> float:
     """Run a make that compiles `tree` into `out`; seconds that it took.
 
     Its output is in OUT/NAME.log. `held`: descriptor of the lock, which is held as long as any of
-    the compilers lives. UsageError with the first error of code that does not compile.
+    the compilers lives. CompileError: code that does not compile.
     """
     log = out / f"{name}.log"
     _mend(out)
@@ -48,9 +63,7 @@ def compile_kernel(argv: list[str], out: Path, tree: Path, name: str, held: int)
     progress.end()
     (out / _MARK).unlink()
     if process.returncode:
-        raise UsageError(
-            f"{name} does not compile: {first_error(log, tree)}", fix=f"the whole log: {log}"
-        )
+        raise CompileError(name, first_error(log, tree), log)
     if progress.done > _steps(out):
         (out / "steps").write_text(str(progress.done))
     return time.monotonic() - began

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import annotate, suite
-from harness.annotate import Annotation, Place
+from harness import annotate, suite, workflow
 from harness.build import build
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.report import outcome
 from harness.report.outcome import RunHeader
+from harness.workflow import Annotation, Place
 
 SOURCE = """\
 // SPDX-License-Identifier: GPL-2.0-only
@@ -151,7 +151,7 @@ def _read(line):
 )
 def test_any_text_comes_through_and_stays_in_its_command(tmp_path, text):
     one = Annotation("error", f"t {text}", text, Place(str(tmp_path / "d/x,y:z%.bpf.c"), 3))
-    (line,) = annotate.github([one], tmp_path)
+    (line,) = workflow.github([one], tmp_path)
     assert _read(line) == (
         "error", {"file": "d/x,y:z%.bpf.c", "line": "3", "title": f"t {text}"}, text
     )  # fmt: skip
@@ -159,7 +159,7 @@ def test_any_text_comes_through_and_stays_in_its_command(tmp_path, text):
 
 def test_files_are_named_from_the_checkout(tmp_path):
     def line(file, number=1):
-        return annotate.github([Annotation("error", "t", "words", Place(file, number))], tmp_path)
+        return workflow.github([Annotation("error", "t", "words", Place(file, number))], tmp_path)
 
     assert line("progs/x.bpf.c") == ["::error file=progs/x.bpf.c,line=1,title=t::words"]
     assert line("progs/../x.bpf.c", 0) == ["::error file=x.bpf.c,title=t::words"]
@@ -169,5 +169,5 @@ def test_files_are_named_from_the_checkout(tmp_path):
 
 
 def test_the_workspace_is_the_forges_or_here():
-    assert annotate.workspace({"GITHUB_WORKSPACE": "/home/me/x"}) == Path("/home/me/x")
-    assert annotate.workspace({}) == Path.cwd()
+    assert workflow.workspace({"GITHUB_WORKSPACE": "/home/me/x"}) == Path("/home/me/x")
+    assert workflow.workspace({}) == Path.cwd()
