@@ -23,10 +23,22 @@ _PREFIX = re.compile(r"^(?:<\d+>)?(?:\d+,\d+,\d+,[^;]*;)?(?:\[ *\d+\.\d+\](?:\[ 
 _BLOCK_START = re.compile(r"^-+\[ cut here \]-+")
 _BLOCK_END = re.compile(r"^---\[ end trace|^ *</TASK>")
 _FUNCTION = re.compile(r"^(?:RIP: [0-9a-f]{4}:| +)([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x")
-# The hash of a BPF program's instructions in its symbol.
-_PROGRAM_TAG = re.compile(r"^bpf_prog_[0-9a-f]{16}")
+# The hash of a BPF program's instructions in its symbol, the number of a trampoline in its.
+_PROGRAM_TAG = re.compile(r"^(bpf_prog|bpf_trampoline)_(?:[0-9a-f]{16}|\d+)")
+# An RCU stall shows its own thread first, and what stalled behind it.
+_ASIDE = re.compile(r"^rcu: RCU grace-period kthread stack dump")
+_ASIDE_END = re.compile(r"^ *</TASK>")
+# lockdep shows how locks were taken earlier, and then where it complains
+_RESTART = "stack backtrace:"
+# Functions that report, and those that are on top of every report of their kind.
+_REPORTERS = re.compile(
+    r"dump_stack(_lvl)?|show_stack|print_report|(__)?kasan_\w+|__asan_\w+|kcsan_\w+|__tsan_\w+"
+    r"|ubsan_\w+|__ubsan_\w+|print_\w*(bug|deadlock|scenario|violation)\w*|check_noncircular"
+    r"|check_prev_add|validate_chain|mark_lock\w*|(__)?lock_acquire|__schedule_bug|panic|vpanic"
+    r"|(?:__)?might_resched|__might_sleep"
+)
 # longest report without an end marker
-_BLOCK_LINES = 80
+_BLOCK_LINES = 120
 # functions in a fingerprint
 _FUNCTIONS = 5
 # further denied lines ("WARNING: ... at") quoted below the first
@@ -102,11 +114,24 @@ def plain_lines(log: str) -> list[str]:
     return [_PREFIX.sub("", raw.rstrip("\r")) for raw in log.split("\n")]
 
 
+def reports(log: str, rules: Rules) -> tuple[Report, ...]:
+    """Every splat in `log`, allowed or not; what only follows from another one is left out."""
+    found: list[Report] = []
+    for starter, block in _blocks(log, rules):
+        if not (starter.consequence and found):
+            found.append(Report(tuple(block), fingerprint(block)))
+    return tuple(found)
+
+
 def _blocks(log: str, rules: Rules) -> list[tuple[Deny, list[str]]]:
     blocks: list[tuple[Deny, list[str]]] = []
-    is_open = False
+    is_open = is_aside = False
     for line in plain_lines(log):
-        if _BLOCK_START.match(line):
+        if is_aside:
+            is_aside = not _ASIDE_END.match(line)
+        elif is_open and _ASIDE.match(line):
+            is_aside = True
+        elif _BLOCK_START.match(line):
             is_open = False
         elif is_open:
             block = blocks[-1][1]
@@ -130,12 +155,17 @@ def _describe(block: Sequence[str], rules: Rules) -> str:
 
 
 def fingerprint(block: Iterable[str]) -> tuple[str, ...]:
-    """The first functions of a report's call trace, innermost first; guesses ("? f") left out."""
+    """The first functions of a report's call trace, innermost first.
+
+    Guesses ("? f") and the functions that only report are left out.
+    """
     names: list[str] = []
     for line in block:
+        if line == _RESTART:
+            names = []
         match = _FUNCTION.match(line)
-        if match:
-            name = _PROGRAM_TAG.sub("bpf_prog", match[1])
+        if match and not _REPORTERS.fullmatch(match[1].partition(".")[0]):
+            name = _PROGRAM_TAG.sub(r"\1", match[1])
             if name not in names[-1:]:
                 names.append(name)
     return tuple(names[:_FUNCTIONS])
