@@ -20,6 +20,7 @@ VERBS = {
     "verify": "harness.verify.command",
     "disasm": "harness.disasm_command",
     "asm": "harness.asm_command",
+    "bugs": "harness.bugs_command",
     "conformance": "harness.conformance.command",
     "vm": "harness.target.vm_command",
     "kernels": "harness.kernels.command",

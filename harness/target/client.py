@@ -5,6 +5,7 @@ Completes means: global sections split into variables, kernel splats found in th
 window, absence of a feature told from a failure. Knows nothing of how the machine is reached.
 """
 
+import base64
 import datetime as dt
 import hashlib
 import re
@@ -111,6 +112,16 @@ class AgentClient:
         answer = self._agent.request("finish", CASE_TIMEOUT_S * self._scale)
         found = self._splats(answer.get("kernel_log"))
         return (*answer["leaks"], *(f"kernel log: {splat}" for splat in found))
+
+    def text_base(self) -> int:
+        """Address of the kernel's _text."""
+        timeout_s = CASE_TIMEOUT_S * self._scale
+        return int(self._agent.request("symbols", timeout_s, only_base=True)["base"])
+
+    def kallsyms(self) -> bytes:
+        """The kernel's functions as in a System.map, compressed by zlib."""
+        answer = self._agent.request("symbols", CASE_TIMEOUT_S * self._scale)
+        return base64.b64decode(answer["packed"])
 
     def close(self) -> None:
         """End the agent."""

@@ -73,6 +73,15 @@ class Rules:
     allow: tuple[Allow, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One splat as it stands in the log, without time stamps."""
+
+    lines: tuple[str, ...]
+    # fingerprint() of the lines
+    functions: tuple[str, ...]
+
+
 # key of an entry -> its type; the keys after the bar are optional
 _DENY_KEYS = {"name": str, "pattern": str}
 _DENY_OPTIONAL = {"consequence": bool}

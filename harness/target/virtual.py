@@ -123,6 +123,19 @@ class VirtualTarget:
             guest.disconnect()
 
     @property
+    def kernel(self) -> Kernel:
+        """What the guests boot."""
+        return self._kernel
+
+    def text_base(self) -> int:
+        """Where _text is in this guest, and in every other one that is restored from its state."""
+        return self._ready()[0].text_base()
+
+    def kallsyms(self) -> bytes:
+        """The kernel's functions as in a System.map, compressed by zlib."""
+        return self._ready()[0].kallsyms()
+
+    @property
     def transport(self) -> paramiko.Transport:
         """The guest's ssh transport, for whoever wants to do something by hand."""
         transport = self._ready()[1].transport

@@ -25,10 +25,13 @@ MAY_IMPORT = {
     # comparing needs no machine; the command brings them
     "regress": GROUND | {"loadstats", "normalize", "regress_model", "report"},
     "regress_report": GROUND | {"regress_model"},
-    "regress_sides": GROUND | {"regress_model", "report"},
+    "regress_sides": GROUND | {"compare", "regress_model", "report"},
     "frames": GROUND,
     "tags": GROUND | {"frames"},
     "build": GROUND,
+    # a table and its judgement; the command and the run are on top
+    "bugs": GROUND | {"build", "compare", "config", "suite", "target.splats"},
+    "symbols": GROUND,
     "suite": GROUND | {"bpf", "build", "frames", "tags"},
     "bpf": GROUND,
     "sim": GROUND | {"bpf", "frames"},
@@ -45,15 +48,15 @@ MAY_IMPORT = {
     "config": GROUND,
     "kernels": GROUND | {"config"},
     "accel": GROUND | {"kernels", "target"},
-    "target": GROUND | {"bpf", "config", "kernels", "accel"},
+    "target": GROUND | {"bpf", "config", "kernels", "accel", "symbols"},
     "target.agent": {"errors", "hooks", "model", "wire", "bpf"},
 }
 # What a user calls may print reports, and so sees more than the oracle that it asks.
 COMMANDS = ("sim.command", "verify.command")
 # Third-party packages and the only places that may import them.
 THIRD_PARTY = {
-    # the second reads which libraries the initramfs needs, of programs of the host
-    "elftools": ("bpf", "target.initramfs"),
+    # the last reads which libraries the initramfs needs, of programs of the host
+    "elftools": ("bpf", "symbols", "target.initramfs"),
     # paramiko's own dependency: keys in OpenSSH's format
     "cryptography": ("target.virtme",),
     # an extra

@@ -116,6 +116,13 @@ def _run(agent: Agent, request: Result) -> Result:
     return observation
 
 
+def _symbols(_: Agent, request: Result) -> Result:
+    from harness.target.agent import kallsyms  # noqa: PLC0415  # rarely asked
+
+    found: Result = {"base": kallsyms.base()}
+    return found if request.get("only_base") else found | {"packed": kallsyms.packed()}
+
+
 def _unload(agent: Agent, _: Result) -> Result:
     agent.session.unload()
     return {}
@@ -129,6 +136,7 @@ _OPERATIONS: dict[str, Operation] = {
     "hello": _hello,
     "probe": _probe,
     "run": _run,
+    "symbols": _symbols,
     "unload": _unload,
     "finish": _finish,
 }

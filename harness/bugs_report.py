@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What `bpfthrow bugs` says: the table bug x kernel, what is not as known, JSON, whole logs."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.bugs import WRONG_TABLE, Bug, BugCase, Finding, Judgement, Status
+from harness.bugs_run import Share
+from harness.errors import Exit
+from harness.report.document import write
+from harness.report.outcome import Outcome, Tested, first_line
+from harness.report.style import Style
+
+SCHEMA = 1
+# a log in the report is cut to its first report, and that to so many lines
+_LOG_LINES = 30
+_BLANK = "-"
+_OUTCOMES = {
+    Judgement.FINE: Outcome.AGREE,
+    Judgement.ABSENT: Outcome.UNSUPPORTED,
+    **dict.fromkeys(WRONG_TABLE, Outcome.DIFFER),
+    Judgement.LOST: Outcome.LOST,
+}
+# no use to anybody who looks for the place
+_NOISE = re.compile(
+    r"(Code|RSP|FS|CS|CR2|PKRU|Modules linked in|Hardware name|R[A-DS][XPI]|R\d\d):? .*?(?<!<-)$"
+)
+
+Decode = Callable[[Share, str], str]
+
+
+def cell(finding: Finding) -> str:
+    """One word for what was seen; in front of it what is wrong about that, if anything is."""
+    if finding.judgement is Judgement.FIXED:
+        return "FIXED?"
+    word = str(finding.status)
+    return f"{finding.judgement.upper()}: {word}" if finding.judgement in WRONG_TABLE else word
+
+
+def table(
+    bugs: Sequence[Bug], shares: Sequence[Share], intended: Mapping[str, str], style: Style
+) -> str:
+    """Rows are cases, under their bug's title; columns are kernels."""
+    head = ["bug and case", "intended", *(_name(share.tested) for share in shares)]
+    found = {
+        (finding.case.id, share.spec): finding for share in shares for finding in share.findings
+    }
+    rows: list[list[str] | str] = []
+    outcomes: dict[tuple[int, int], Outcome] = {}
+    for bug in bugs:
+        rows.append(f"{bug.letter}  {bug.title}")
+        for case in bug.cases:
+            row = [f"   {_short(case)}", intended.get(case.id, "")]
+            for share in shares:
+                finding = found.get((case.id, share.spec))
+                row.append(cell(finding) if finding else _BLANK)
+                if finding and finding.judgement in _OUTCOMES:
+                    outcomes[len(rows), len(row) - 1] = _OUTCOMES[finding.judgement]
+            rows.append(row)
+    cells = [row for row in [head, *rows] if isinstance(row, list)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+
+    def line(index: int, row: list[str] | str) -> str:
+        if isinstance(row, str):
+            return row
+        padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        painted = [
+            style.paint(text, outcomes[index, at]) if (index, at) in outcomes else text
+            for at, text in enumerate(padded)
+        ]
+        return "  ".join(painted).rstrip()
+
+    return "\n".join([line(-1, head), *(line(index, row) for index, row in enumerate(rows))])
+
+
+def _short(case: BugCase) -> str:
+    return case.id.split("/", 1)[-1]
+
+
+def _name(tested: Tested) -> str:
+    return tested.name.removeprefix("vm-")
+
+
+def kernels(shares: Sequence[Share]) -> str:
+    """A line for each kernel: what it turned out to be, and how many of its bugs were seen."""
+    lines = []
+    for share in shares:
+        counts = Counter(finding.judgement for finding in share.findings)
+        told = ", ".join(f"{counts[each]} {each}" for each in Judgement if counts[each])
+        facts = share.tested.facts()
+        lines.append(f"{_name(share.tested)}: {f'{facts}: ' if facts else ''}{told}")
+    return "\n".join(lines)
+
+
+def surprises(shares: Sequence[Share], decode: Decode) -> list[str]:
+    """A text for each finding that the table does not know, with its decoded report."""
+    return [
+        text(share, finding, decode)
+        for share in shares
+        for finding in share.findings
+        if finding.judgement in WRONG_TABLE
+    ]
+
+
+def text(share: Share, finding: Finding, decode: Decode) -> str:
+    """One finding in full."""
+    name = f"{finding.bug.letter} {_short(finding.case)} on {_name(share.tested)}"
+    lines = [f"{name}: {cell(finding)}: {first_line(finding.reason, 300)}"]
+    if finding.judgement is Judgement.FIXED:
+        lines += [
+            "  This kernel no longer shows the bug. If that is so, say it in",
+            "  progs/kernel-bugs/bugs.toml; if the case only misses it, mend the case.",
+        ]
+    for line in stack(decode(share, finding.result.observed.kernel_log)):
+        lines.append(f"    {line}")
+    return "\n".join(lines)
+
+
+def stack(log: str) -> list[str]:
+    """The lines of a log that tell where the kernel was: registers and code only where named."""
+    kept = [line for line in log.splitlines() if not _NOISE.search(line.partition("] ")[2] or line)]
+    more = len(kept) - _LOG_LINES
+    return kept[:_LOG_LINES] + ([f"({more} more lines)"] if more > 0 else [])
+
+
+def lost(shares: Sequence[Share]) -> list[str]:
+    """One line for each reason why a machine was lost."""
+    found = {
+        f"{_name(share.tested)} lost: {finding.reason}": None
+        for share in shares
+        for finding in share.findings
+        if finding.judgement is Judgement.LOST
+    }
+    return list(found)
+
+
+def exit_code(findings: Iterable[Finding]) -> Exit:
+    """1 where the table is not true any more, 128 where a machine was lost, or there was none."""
+    seen = {finding.judgement for finding in findings}
+    if seen & WRONG_TABLE:
+        return Exit.DIFFERENCE
+    return Exit.LOST if Judgement.LOST in seen or not seen else Exit.OK
+
+
+def nothing_ran(shares: Sequence[Share]) -> list[str]:
+    """Machines that should have exceptions and had none: nothing was tried there."""
+    return [
+        f"{_name(share.tested)}: every case was absent, yet this kernel should have exceptions"
+        for share in shares
+        if share.tested.expects_throw
+        and share.findings
+        and all(finding.status is Status.ABSENT for finding in share.findings)
+    ]
+
+
+def document(
+    bugs: Sequence[Bug], shares: Sequence[Share], intended: Mapping[str, str]
+) -> dict[str, Any]:
+    """Plain JSON types for a whole run; docs/kernel-bugs.md describes them."""
+    counts = Counter(finding.judgement for share in shares for finding in share.findings)
+    return {
+        "schema": SCHEMA,
+        "summary": {str(each): counts[each] for each in Judgement},
+        "kernels": [
+            {"name": _name(share.tested), "release": share.tested.release, "spec": share.spec}
+            for share in shares
+        ],
+        "bugs": [
+            {
+                "bug": bug.letter,
+                "title": bug.title,
+                "cause": bug.cause,
+                "cases": [_case_object(case, shares, intended) for case in bug.cases],
+            }
+            for bug in bugs
+        ],
+    }
+
+
+def _case_object(
+    case: BugCase, shares: Sequence[Share], intended: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "intended": intended.get(case.id, ""),
+        "note": case.note,
+        "on": {
+            _name(share.tested): _finding_object(finding)
+            for share in shares
+            for finding in share.findings
+            if finding.case is case
+        },
+    }
+
+
+def _finding_object(finding: Finding) -> dict[str, Any]:
+    seen = finding.result.observed
+    return {
+        "status": str(finding.status),
+        "expected": finding.known.text,
+        "judgement": str(finding.judgement),
+        "reason": finding.reason,
+        "errno": seen.errno,
+        "retvals": list(seen.retvals),
+        "reports": [
+            {"line": report.lines[0], "functions": list(report.functions)}
+            for report in finding.reports
+        ],
+        "duration_s": round(seen.duration_s, 3),
+    }
+
+
+def keep(shares: Sequence[Share], directory: Path, decode: Decode) -> int:
+    """Write DIRECTORY/KERNEL/CASE.log, decoded, for each case that left one; how many."""
+    count = 0
+    for share in shares:
+        for finding in share.findings:
+            seen = finding.result.observed
+            if finding.judgement in (Judgement.FINE, Judgement.ABSENT, Judgement.LOST):
+                continue
+            parts = [seen.message, seen.log, decode(share, seen.kernel_log)]
+            name = re.sub(r"[^\w.-]+", "_", _short(finding.case))
+            place = directory / re.sub(r"[^\w.~-]+", "_", share.tested.name) / f"{name}.log"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write(place, "\n\n".join(part for part in parts if part) + "\n")
+            count += 1
+    return count
