@@ -205,8 +205,8 @@ def _parse(line: str) -> Prototype:
     known = set(words.split())
     return Prototype(
         name,
-        tuple(_arg(each) for each in args.split()),
-        _arg(result),
+        tuple(parse_arg(each) for each in args.split()),
+        parse_arg(result),
         gpl="gpl" in known,
         packet="packet" in known,
         sleeps="sleeps" in known,
@@ -215,7 +215,8 @@ def _parse(line: str) -> Prototype:
     )
 
 
-def _arg(word: str) -> Arg:
+def parse_arg(word: str) -> Arg:
+    """An argument or result as the tables have it."""
     match = _WORD.fullmatch(word)
     assert match, word
     kind, what, null, uninit, flags = match.groups()

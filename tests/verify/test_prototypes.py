@@ -5,8 +5,11 @@ import pytest
 
 from harness.bpf.helper_names import NAMES, NUMBERS
 from harness.bpf.mapdef import MapType
+from harness.sim import semantics
 from harness.sim.helpers import HELPERS
-from harness.verify import availability, prototypes
+from harness.sim.kfuncs import exists
+from harness.verify import availability, kfuncprotos, prototypes
+from harness.verify.kfuncprotos import allowed, kfunc
 from harness.verify.prediction import NotModelled
 from harness.verify.prototypes import helper, map_allowed
 
@@ -123,3 +126,34 @@ def test_maps():
     for kinds in availability.ONLY_ON.values():
         assert all(hasattr(MapType, kind) for kind in kinds.split())
     assert all(hasattr(MapType, kind) for kind in availability.ONLY_WITH)
+
+
+def test_kernel_functions():
+    """The simulator's table of names, and who may call what."""
+    for name in kfuncprotos._rows():
+        for profile in PROFILES:
+            try:
+                row = kfunc(name, profile)
+            except NotModelled:
+                continue
+            if not exists(name, semantics.profile("7.3")):
+                continue  # the simulator has none of them
+            assert (row is not None) == exists(name, semantics.profile(profile)), (name, profile)
+    throw = kfunc("bpf_throw", "6.12")
+    assert [arg.kind for arg in throw.args] == ["scalar"]
+    for profile, kind, expected in (
+        ("6.12", "tc", True), ("6.12", "raw_tp", False), ("7.3", "raw_tp", True),
+        ("6.12", "sock_ops", False), ("6.18", "sock_ops", True), ("7.3", "kprobe", False),
+        ("7.3", "socket_filter", False), ("7.3", "raw_tp_writable", False),
+    ):  # fmt: skip
+        assert allowed(kfunc("bpf_throw", profile), kind, profile) is expected
+        assert allowed(kfunc("bpf_rcu_read_lock", profile), kind, profile)
+    assert "locked" in kfunc("bpf_list_push_front_impl", "6.12")
+    assert "locked" not in kfunc("bpf_iter_num_new", "6.12")
+    assert "locked" in kfunc("bpf_iter_num_new", "7.3")
+    assert "sleeps" in kfunc("bpf_arena_alloc_pages", "6.12")
+    assert "sleeps" not in kfunc("bpf_arena_alloc_pages", "7.3")
+    assert kfunc("bpf_obj_new", "6.12") is None
+    assert kfunc("bpf_obj_new_impl", "6.12").returns.null
+    with pytest.raises(NotModelled):
+        kfunc("bpf_cpumask_create", "7.3")
