@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Loads and stores through pointers with a BTF type: objects of the program's own types."""
+"""Loads and stores through pointers with a BTF type."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.verify.registers import type_name
+from harness.verify import objects
 
 if TYPE_CHECKING:
     from harness.verify.registers import Reg
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def read(walk: Walk, base: Reg, regno: int, off: int, size: int) -> Reg:
     """A load."""
-    walk.unknown(f"a load through {type_name(base)} in R{regno}")
+    return objects.access(walk, base, regno, off, size, write=False)
 
 
 def write(walk: Walk, base: Reg, regno: int, off: int, size: int) -> None:
     """A store."""
-    walk.unknown(f"a store through {type_name(base)} in R{regno}")
+    objects.access(walk, base, regno, off, size, write=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.verify.frames import State
     from harness.verify.helperargs import Passed
     from harness.verify.prototypes import Prototype
+    from harness.verify.scalar import Scalar
     from harness.verify.walk import Walk
 
 _ENOTSUPP: Final = 524
@@ -39,6 +40,8 @@ _LENGTHS: Final = frozenset({
     "bpf_probe_read_user_str",
 })  # fmt: skip
 _MAX_ERRNO: Final = 4095
+# CONFIG_NR_CPUS of x86-64 at most
+_MAX_CPUS: Final = 8192
 _NO_EFFECT: Final = frozenset({"int", "void"})
 # helpers with rules of their own that are not here
 _NOT_HERE: Final = frozenset({
@@ -255,12 +258,16 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
     walk.unknown(f"the result of {name}")
 
 
-def _number(walk: Walk, name: str, passed: Passed) -> object:
+def _number(walk: Walk, name: str, passed: Passed) -> Scalar:
     domain = walk.domain
     if name in _LENGTHS:
         return domain.between(-_MAX_ERRNO, passed.largest)
-    if name in ("bpf_get_smp_processor_id", "bpf_get_retval"):
-        walk.unknown(f"the range of {name}(), which depends on the machine")
+    if name == "bpf_get_smp_processor_id":
+        # the machine at hand may have fewer, and accept more
+        walk.state.widened = True
+        return domain.between(0, _MAX_CPUS - 1)
+    if name == "bpf_get_retval":
+        return domain.between(-_MAX_ERRNO, 0)
     return domain.unknown
 
 

@@ -146,7 +146,11 @@ class Walk:
         The kernel keeps numbers that a rejection could depend on; what is refused behind this is
         therefore not certain.
         """
-        old = earlier(state, pc)
+        self.widen_from(state, pc, state.parent)
+
+    def widen_from(self, state: State, pc: int, since: State | None) -> None:
+        """The same, with the recorded states from `since` on backwards."""
+        old = earlier(state, pc, since)
         if old is None:
             return
         for one, other in zip(old.frames, state.frames, strict=False):
@@ -222,9 +226,9 @@ class Walk:
         return tuple(found)
 
 
-def earlier(state: State, pc: int) -> State | None:
+def earlier(state: State, pc: int, since: State | None) -> State | None:
     """find_prev_entry(): the recorded state before this one at the same place, with its calls."""
-    old = state.parent
+    old = since
     sites = [frame.callsite for frame in state.frames]
     while old is not None:
         if old.pc == pc and [frame.callsite for frame in old.frames] == sites:

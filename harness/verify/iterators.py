@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Open-coded iterators over numbers: made, advanced and ended in a stack slot.
+
+A loop around bpf_iter_num_next() ends by itself: it is followed until nothing new comes of it.
+Source: process_iter_arg(), process_iter_next_call(), mark_stack_slots_iter() in
+kernel/bpf/verifier.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from harness.verify import registers as r
+from harness.verify import stack
+from harness.verify.frames import EMPTY, INVALID, ITER_SLOT, Slot
+from harness.verify.helpercalls import acquire
+from harness.verify.prediction import Category
+from harness.verify.registers import Reg, scalar
+
+if TYPE_CHECKING:
+    from harness.verify.frames import Frame
+    from harness.verify.walk import Walk
+
+ENDS: Final = -1
+NAME: Final = "iter_num"
+ACTIVE: Final = "active"
+DRAINED: Final = "drained"
+_KINDS: Final = ITER_SLOT * 8
+_INT_BYTES: Final = 4
+
+
+def _place(walk: Walk, *, fresh: bool) -> tuple[Frame, int]:
+    """Frame and slot of the iterator in R1."""
+    reg = walk.regs[1]
+    where = "R1" if walk.release >= (7, 0) else "arg#0"
+    wanted = "an uninitialized" if fresh else "an initialized"
+    if reg.type != r.STACK:
+        words = f"{where} expected pointer to an iterator on stack"
+        walk.reject(Category.CALL_TYPE, words)
+    if reg.num is not None or reg.off % 8:
+        walk.unknown("an iterator that is not in one slot of the stack")
+    frame = walk.state.frames[reg.what]
+    slot = frame.stack.get(reg.off >> 3, EMPTY)
+    if fresh == (slot.kinds == _KINDS) or (not fresh and slot.kinds[0] != ITER_SLOT):
+        if not fresh and slot.kinds[0] != ITER_SLOT:
+            wanted = "an initialized"
+        walk.reject(
+            Category.RESOURCE_LIFETIME,
+            f"expected {wanted} {NAME} as {where}",
+            why="the iterator is " + ("alive already" if fresh else "not alive"),
+            certain=True,
+        )
+    return frame, reg.off >> 3
+
+
+def new(walk: Walk, _name: str) -> Reg:
+    """bpf_iter_num_new(it, start, end)."""
+    reg = walk.regs[1]
+    if reg.type == r.STACK and reg.num is None:
+        stack.check_bounds(walk, reg, 1, 0, 8, write=True)
+    frame, key = _place(walk, fresh=True)
+    for at in (2, 3):
+        if walk.regs[at].type != r.SCALAR:
+            walk.reject(Category.CALL_TYPE, f"R{at} is not a scalar")
+    ref = acquire(walk)
+    frame.stack[key] = Slot(_KINDS, Reg(r.NOT_INIT, what=(NAME, ACTIVE), ref=ref))
+    return scalar(walk.domain.unknown)
+
+
+def destroy(walk: Walk, _name: str) -> Reg:
+    """bpf_iter_num_destroy(it)."""
+    frame, key = _place(walk, fresh=False)
+    reg = frame.stack[key].reg
+    assert reg is not None
+    state = walk.state
+    state.refs = tuple(each for each in state.refs if each.id != reg.ref)
+    frame.stack[key] = Slot(INVALID * 8)
+    return r.UNREADABLE
+
+
+def step(walk: Walk) -> int:
+    """bpf_iter_num_next(it): one more now and then, or the end at once."""
+    frame, key = _place(walk, fresh=False)
+    slot = frame.stack[key]
+    old = slot.reg
+    assert old is not None
+    state = walk.state
+    regs = walk.regs
+    if old.what[1] == ACTIVE:
+        other = state.copy()
+        again = other.frames[walk.regs[1].what].stack
+        more = old.copy()
+        more.size = old.size + 1
+        again[key] = Slot(_KINDS, more)
+        other.frames[-1].regs[0:6] = [
+            Reg(r.MEM, size=_INT_BYTES, flags=r.RDONLY, id=walk.new_id()),
+            *[r.UNREADABLE] * 5,
+        ]
+        walk.push(other, walk.pc + 1)
+        if state.parent is not None:
+            walk.widen_from(other, walk.pc, state.parent.parent)
+    done = old.copy()
+    done.what = (NAME, DRAINED)
+    frame.stack[key] = Slot(_KINDS, done)
+    regs[0:6] = [scalar(walk.domain.known(0)), *[r.UNREADABLE] * 5]
+    return walk.pc + 1
