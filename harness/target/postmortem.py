@@ -27,6 +27,10 @@ _FATAL = re.compile(
     r"(Kernel panic - not syncing: .*|BUG: (?:unable to handle|kernel NULL pointer).*|kernel BUG at"
     r" .*|Oops: .*|general protection fault.*|BUG: .*stack guard page.*|PANIC: .*)"
 )
+# the first that a kernel says of our own interrupt
+_INTERRUPTED = re.compile(
+    r"^.*(?:Uhhuh\. NMI received|Kernel panic - not syncing: NMI).*", re.MULTILINE
+)
 _CONSOLE_LINES = 400
 
 
@@ -60,11 +64,14 @@ def examine(
     elif verdict is Verdict.HUNG:
         stack = " < ".join(interrupted_in(interrupt(guest, patience.scale)))
         message += f"; interrupted in {stack}" if stack else "; it answers no interrupt either"
+    # a kernel whose console has a thread of its own prints only now what it had to say before
     console = guest.console_text()[console_from:]
+    ours = _INTERRUPTED.search(console)
+    complaints = console[: ours.start()] if ours else console
     return Observation(
         verdict,
         message=message,
-        splats=splats.find_splats(before, splats.load_rules(), dt.datetime.now(dt.UTC).date()),
+        splats=splats.find_splats(complaints, splats.load_rules(), dt.datetime.now(dt.UTC).date()),
         kernel_log="\n".join(console.splitlines()[-_CONSOLE_LINES:]),
         log=error.evidence,
     )

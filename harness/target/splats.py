@@ -53,6 +53,8 @@ class Deny:
     pattern: re.Pattern[str]
     # follows from the splat before it: not a splat of its own unless alone
     consequence: bool = False
+    # comes again as long as the trouble lasts
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Report:
 
 # key of an entry -> its type; the keys after the bar are optional
 _DENY_KEYS = {"name": str, "pattern": str}
-_DENY_OPTIONAL = {"consequence": bool}
+_DENY_OPTIONAL = {"consequence": bool, "repeats": bool}
 _ALLOW_KEYS = {"pattern": str, "reason": str, "link": str, "expires": dt.date}
 
 
@@ -109,8 +111,13 @@ def find_splats(log: str | None, rules: Rules, today: dt.date) -> tuple[str, ...
         raise WorldError("the kernel log could not be read: nobody can say that it is clean")
     _check_expiry(rules, today)
     found: list[str] = []
+    seen: set[tuple[str, tuple[str, ...]]] = set()
     for starter, block in _blocks(log, rules):
         text = "\n".join(block)
+        key = (starter.name, fingerprint(block))
+        if starter.repeats and key in seen:
+            continue
+        seen.add(key)
         if any(entry.pattern.search(text) for entry in rules.allow):
             continue
         if not (starter.consequence and found):
@@ -193,7 +200,8 @@ def _check_expiry(rules: Rules, today: dt.date) -> None:
 def _deny(where: str, entry: Any) -> Deny:
     _check_keys(where, entry, _DENY_KEYS, _DENY_OPTIONAL)
     pattern = _compile(where, entry["pattern"])
-    return Deny(entry["name"], pattern, entry.get("consequence", False))
+    flags = [entry.get(key, False) for key in _DENY_OPTIONAL]
+    return Deny(entry["name"], pattern, *flags)
 
 
 def _allow(where: str, entry: Any) -> Allow:

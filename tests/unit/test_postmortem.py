@@ -61,10 +61,10 @@ def qemu(monkeypatch):
     return FakeMonitor
 
 
-def _recorded():
+def _recorded(name="6.12-soft-lockup-nmi"):
     """The console before the interrupt, and what came after."""
-    text = (DATA / "6.12-soft-lockup-nmi.log").read_text()
-    at = text.index("[   66.069493]")
+    text = (DATA / f"{name}.log").read_text()
+    at = text.index("Uhhuh") - len("[   66.069493] ")
     return text[:at], text[at:]
 
 
@@ -80,6 +80,18 @@ def test_a_hung_guest_says_where_it_is(qemu):
     # the interrupt is ours, and no complaint of the kernel's
     (splat,) = seen.splats
     assert splat.startswith("watchdog: BUG: soft lockup - CPU#0 stuck for 26s!")
+
+
+def test_what_a_silent_console_held_back_belongs_to_the_case(qemu):
+    """7.3 prints from a thread, which a hung processor does not run; the panic flushes it all."""
+    text = "".join(_recorded("7.3-soft-lockup-nmi"))
+    qemu.guest = FakeGuest("", after=text)
+    seen = postmortem.examine(qemu.guest, 0, Verdict.HUNG, SILENT, QUICK)
+    assert seen.verdict is Verdict.HUNG
+    # it said so twice
+    (splat,) = seen.splats
+    assert splat.startswith("watchdog: BUG: soft lockup - CPU#0 stuck for 22s!")
+    assert "NMI: Not continuing" in seen.kernel_log
 
 
 @pytest.mark.parametrize("deaf", [True, False])
