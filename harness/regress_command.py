@@ -26,8 +26,7 @@ from harness.sim import semantics
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
 
-_NOT_HERE = ("kernel", "target", "keep_vm", "json", "junit", "profile", "statistics")
-_SETTINGS = tuple(s.name for s in config.TABLE if s.name not in _NOT_HERE)
+_SETTINGS = ("hook", "cpus", "memory", "cold", "retries", "timeout_scale", "accelerator")
 _KINDS = tuple(str(kind) for kind in Kind)
 _EPILOG = """\
 A side is any kernel that `run --kernel` takes (a name, build:NAME, tree:PATH, an image), or a saved
@@ -156,12 +155,14 @@ def _run(kernels: dict[str, str], arguments: argparse.Namespace) -> dict[str, Si
     specs = [f"vm:{name}" for name in kernels.values()]
     plan = matrix.Plan(specs, arguments, settings, time.monotonic(), profile)
     shares = {share.spec: share for share in matrix.run_all(plan, {})}
-    return {
-        which: regress_sides.from_results(
-            name, shares[f"vm:{name}"].tested, shares[f"vm:{name}"].results
+    found = {}
+    for which, name in kernels.items():
+        share = shares[f"vm:{name}"]
+        over_tags = share.spec in profile
+        found[which] = regress_sides.from_results(
+            name, share.tested, share.results, over_tags=over_tags
         )
-        for which, name in kernels.items()
-    }
+    return found
 
 
 def _report(comparison: Comparison, policy: Policy, arguments: argparse.Namespace) -> None:

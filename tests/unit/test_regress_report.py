@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness import cli, matrix, regress_command
+from harness import cli, matrix, regress_command, regress_sides
 from harness.errors import UsageError
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.report import document
@@ -238,6 +238,21 @@ def test_two_kernels(guests, capsys):
     assert plan.settings_of("vm:7.3").profile == ""
     assert plan.settings_of("vm:build:mine").profile == "series-v1"
     assert "patched: build:mine (7.3.4, tcg, JIT on, bpftool)" in capsys.readouterr().out
+
+
+def test_a_profile_given_judges_instead_of_the_tags():
+    declared = Difference("retval", "64", "0", "declared", ("declared", "kernel"))
+    seen = replace(RAN, retvals=(0,))
+    for simulated, differences, agree in (
+        (seen, (declared,), True),
+        (None, (declared,), False),  # nobody else judges a refusal
+        (RAN, (declared, WRONG), False),
+    ):
+        one = replace(result("throw/a", seen, *differences), simulated=simulated)
+        for over_tags in (True, False):
+            side = regress_sides.from_results("new", None, [one], over_tags=over_tags)
+            (entry,) = side.entries.values()
+            assert entry.agree is (agree and over_tags)
 
 
 def test_a_file_against_a_kernel(guests, files, capsys):
