@@ -46,10 +46,14 @@ class Settings:
     artifacts: Path = Path("build/artifacts")
     # times that a failed case is tried again in a fresh guest: 0 or 1
     retries: int = 1
+    # "run": one guest for all cases; "case": a fresh one for each
+    isolate: str = "run"
     # factor on every deadline
     timeout_scale: float = 1.0
     json: Path | None = None
     junit: Path | None = None
+    html: Path | None = None
+    markdown: Path | None = None
     # "auto" probes; "kvm" and "tcg" insist
     accelerator: str = "auto"
     # setting name -> "default", "file PATH", "environment BPFTHROW_X" or "command line"
@@ -110,6 +114,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _isolate(text: str) -> str:
+    if text not in ("run", "case"):
+        raise ValueError("run or case")
+    return text
+
+
 def _retries(text: str) -> int:
     # more than one would be looking for a good answer
     if text not in ("0", "1"):
@@ -156,9 +166,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("statistics", _switch, "keep what the verifier counted in each log", switch=True),
     Setting("artifacts", _path, "directory for consoles, logs and captures", "DIR"),
     Setting("retries", _retries, "try a failed case again in a fresh guest: 0 or 1", "N"),
+    Setting("isolate", _isolate, "run: one guest for a run; case: a fresh one for each", "WHAT"),
     Setting("timeout_scale", _factor, "multiply every deadline by this", "X"),
     Setting("json", _path, "write the results as JSON", "FILE"),
     Setting("junit", _path, "write the results as JUnit XML", "FILE"),
+    Setting("html", _path, "write the matrix as one HTML page", "FILE"),
+    Setting("markdown", _path, "write the matrix as Markdown", "FILE"),
     Setting("accelerator", _accelerator, "auto (probed), kvm or tcg", "A"),
 )
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in TABLE}

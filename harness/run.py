@@ -25,6 +25,9 @@ from harness.target.deadline import Deadline
 # A run may take this long, plus so much for each case.
 RUN_TIMEOUT_S = 300.0
 RUN_TIMEOUT_PER_CASE_S = 10.0
+# cases in a row that no guest outlived: then it is the kernel, and not the cases
+DEATHS_MAX = 10
+_DEAD = (Verdict.CRASHED, Verdict.HUNG, Verdict.LOST)
 
 
 def simulate(case: Case, release: str, profile: str = "") -> Observation | None:
@@ -131,14 +134,15 @@ def run_cases(
     deadline = Deadline((RUN_TIMEOUT_S + RUN_TIMEOUT_PER_CASE_S * len(cases)) * scale)
     lost: MachineLostError | None = None
     last: Result | None = None
+    deaths = 0
     for case in cases:
-        if lost is None and deadline.over:
-            lost = MachineLostError(f"the run took longer than {deadline.seconds:.0f} s")
+        if last is not None:
+            yield last
+            deaths, last = _deaths(deaths, last), None
+        lost = lost or _given_up(deadline, deaths)
         if lost is not None:
             yield lost_result(case, target.name, lost)
             continue
-        if last is not None:
-            yield last
         attempt(case)
         try:
             last = judge(case, target, profile, retries=retries)
@@ -146,13 +150,31 @@ def run_cases(
             # a mistake in one case (an input that its hook cannot take) fails that case only
             last = _mistaken(case, target, error)
         except MachineLostError as error:
-            lost, last = error, None
+            lost = error
             yield lost_result(case, target.name, error)
         except WorldError as error:
             # an agent that fails over one case is no reason to give up the machine
             last = lost_result(case, target.name, error)
     if last is not None:
         yield _with_leaks(last, target)
+
+
+def _deaths(before: int, result: Result) -> int:
+    """Cases in a row that no guest outlived; those that are said to crash are no surprise."""
+    if result.observed.verdict not in _DEAD:
+        return 0
+    return before if result.case.crashes else before + 1
+
+
+def _given_up(deadline: Deadline, deaths: int) -> MachineLostError | None:
+    if deadline.over:
+        return MachineLostError(f"the run took longer than {deadline.seconds:.0f} s")
+    if deaths >= DEATHS_MAX:
+        return MachineLostError(
+            f"{deaths} cases in a row crashed, hung or lost their guest: the rest is not run",
+            fix="look at the first of them; leave out by -k what this kernel does not survive",
+        )
+    return None
 
 
 def _missing_hook(case: Case, target: Target, observed: Observation) -> tuple[Difference, ...]:

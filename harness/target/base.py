@@ -38,6 +38,10 @@ class Facts:
     boot_s: float = 0.0
 
 
+# what a case needs that wants a guest of its own, before and after it: restored, or booted
+FRESH = "fresh"
+
+
 class Target(Protocol):
     """One machine under test."""
 

@@ -20,7 +20,7 @@ from harness.bpf.special import without_addresses
 from harness.errors import UsageError
 from harness.model import Case, Observation, Verdict
 from harness.target import splats
-from harness.target.base import Facts
+from harness.target.base import FRESH, Facts
 from harness.target.channel import AgentChannel
 
 # One request may take this long on a machine of nominal speed.
@@ -89,7 +89,7 @@ class AgentClient:
         for need in case.needs:
             # whether bpf_throw is there is asked only where a load was refused: it takes a while,
             # and the refusal has the verifier's own words
-            why = "" if need == "throw" else self.missing(need)
+            why = "" if need in ("throw", FRESH) else self.missing(need)
             if why:
                 return Observation(Verdict.UNSUPPORTED, message=f"{need}: {why}")
         remote, obj = self._object(Path(case.object))

@@ -24,7 +24,7 @@ from harness.errors import MachineLostError, UsageError
 from harness.kernels.image import should_throw
 from harness.model import Case, Observation, Verdict
 from harness.target import channel, zipapp
-from harness.target.base import Facts
+from harness.target.base import FRESH, Facts
 from harness.target.client import AgentClient, Push
 
 _CONNECT_TIMEOUT_S = 20.0
@@ -59,6 +59,9 @@ class RemoteTarget:
                 Verdict.UNSUPPORTED,
                 message=f"may crash a kernel ({case.crashes}): only guests run it",
             )
+        if FRESH in case.needs:
+            why = "only guests are made anew for a case"
+            return Observation(Verdict.UNSUPPORTED, message=f"{FRESH}: {why}")
         began = time.monotonic()
         try:
             seen = self._client.run(case, self._facts)

@@ -16,8 +16,9 @@ from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.target import boot, channel, postmortem, vm
-from harness.target.base import Facts
+from harness.symbols import decode
+from harness.target import boot, channel, postmortem, symbols, vm
+from harness.target.base import FRESH, Facts
 from harness.target.client import AgentClient, missing_options
 from harness.target.machine import Machine
 from harness.target.prepare import AGENT_PORT, PLACE, PUSH_TIMEOUT_S, prepare
@@ -47,6 +48,10 @@ class VirtualTarget:
         # why no guest can be had any more
         self._broken: MachineLostError | None = None
         self._aborted = False
+        # a guest died: the next one is asked for symbols, once for each kernel
+        self._died = False
+        # the guest has run a case; one that wanted it for itself
+        self._used = self._spent = False
 
     def begin(self) -> None:
         """Start the guest without waiting for it: the host has other things to do meanwhile."""
@@ -68,7 +73,11 @@ class VirtualTarget:
 
     def run(self, case: Case) -> Observation:
         """Run one case; see harness.target.base.Target."""
+        alone = self._settings.isolate == "case" or FRESH in case.needs
+        # what the guest before held, when it goes
+        left = self._separate() if self._spent or (alone and not self._fresh) else ()
         client, guest = self._ready()
+        self._used, self._spent = True, alone
         facts = self.facts
         console_from = len(guest.console_text())
         began = time.monotonic()
@@ -90,7 +99,19 @@ class VirtualTarget:
             loader=own.loader or facts.loader,
         )
         duration_s = seen.duration_s or time.monotonic() - began
-        return replace(seen, provenance=provenance, duration_s=duration_s)
+        leaks = (*seen.leaks, *left)
+        return replace(seen, provenance=provenance, duration_s=duration_s, leaks=leaks)
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether nothing has been done in the guest; one that was found warm may hold anything."""
+        return not self._used and (self._guest is None or self._guest.lock is None)
+
+    def _separate(self) -> tuple[str, ...]:
+        """End a guest that is not to be used any more; what its cases left in it."""
+        leaks = tuple(f"by the cases before: {leak}" for leak in self.finish())
+        self.renew()
+        return leaks
 
     def renew(self) -> bool:
         """A guest of our own, restored or booted, for the next case."""
@@ -198,6 +219,9 @@ class VirtualTarget:
             expects_throw=self._kernel.expects_throw,
             boot_s=guest.boot_s,
         )
+        if self._died:
+            self._died = False
+            symbols.learn(self._kernel, self._client)
 
     def _connected(self) -> vm.Guest:
         self.begin()
@@ -236,9 +260,13 @@ class VirtualTarget:
             patience = postmortem.Patience(_DEATH_S, guest.scale * self._settings.timeout_scale)
         seen = postmortem.examine(guest, console_from, verdict, error, patience)
         self._drop()
-        return replace(seen, provenance=Provenance(kernel=self._machine.release))
+        self._died = True
+        known = symbols.at_hand(self._kernel)
+        log = decode(seen.kernel_log, known) if known else seen.kernel_log
+        return replace(seen, kernel_log=log, provenance=Provenance(kernel=self._machine.release))
 
     def _let_go(self) -> None:
+        self._used = self._spent = False
         client, self._client = self._client, None
         if client is not None:
             client.close()

@@ -198,3 +198,32 @@ def test_what_the_first_guest_held_is_not_forgotten():
     target = FakeTarget("vm-6.12", {"throw/a": _in_turn(ran(2), ran(1))}, left_behind=("map 3",))
     paths = [item.path for item in run.judge(CASES[0], target, retries=1).differences]
     assert paths == ["retvals[0]", "leaks"]
+
+
+# ---- kernels that die again and again ------------------------------------------------------
+
+CRASH = Observation(Verdict.CRASHED, message="Oops")
+
+
+def _many(verdicts, **fields):
+    cases = [case(f"throw/c{number}", **fields) for number in range(len(verdicts))]
+    answers = {each.id: seen for each, seen in zip(cases, verdicts, strict=True)}
+    return list(run.run_cases(FakeTarget("vm-6.12", answers), cases))
+
+
+def test_a_kernel_that_dies_again_and_again_is_given_up():
+    results = _many([ran(1)] + [CRASH] * 30)
+    verdicts = [result.observed.verdict for result in results]
+    assert verdicts == [Verdict.RAN] + [Verdict.CRASHED] * 10 + [Verdict.LOST] * 20
+    assert [result.case.id for result in results] == [f"throw/c{n}" for n in range(31)]
+    assert results[-1].observed.message.startswith("10 cases in a row crashed, hung or lost")
+
+
+def test_a_kernel_that_survives_now_and_then_is_not():
+    results = _many(([CRASH] * 9 + [ran(1)]) * 3)
+    assert not [r for r in results if r.observed.verdict is Verdict.LOST]
+
+
+def test_crashes_that_are_expected_are_not_counted():
+    results = _many([CRASH] * 30, crashes="bug A")
+    assert {r.observed.verdict for r in results} == {Verdict.CRASHED}

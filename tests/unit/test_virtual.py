@@ -63,6 +63,9 @@ class FakeClient:
     def missing(self, feature):
         return self.features.get(feature, "")
 
+    def finish(self):
+        return ()
+
     def close(self):
         pass
 
@@ -316,3 +319,66 @@ def test_an_interrupted_target_is_not_renewed():
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
     machine.abort()
     assert not machine.renew()
+
+
+# ---- a guest of one's own ------------------------------------------------------------------
+
+ALONE = dataclasses.replace(CASE, id="throw/alone", needs=("fresh",))
+
+
+@pytest.fixture
+def renewed(target, monkeypatch):
+    """As `target`; a guest that is let go is followed by the next one."""
+
+    def build(*acts, **settings):
+        machine = target(*acts)
+        machine._settings = Settings(**settings)
+        monkeypatch.setattr(machine, "renew", machine._drop)
+        return machine
+
+    return build
+
+
+def test_a_case_that_wants_a_fresh_guest_has_it_for_itself(renewed):
+    machine = renewed(*[_ran] * 5)
+    guests = []
+    for case in (CASE, CASE, ALONE, CASE, CASE):
+        machine.run(case)
+        guests.append(len(machine.guests))
+    assert guests == [1, 1, 2, 3, 3]
+
+
+def test_the_first_guest_is_fresh_enough(renewed):
+    machine = renewed(_ran)
+    machine.run(ALONE)
+    assert len(machine.guests) == 1
+
+
+def test_every_case_may_have_a_guest_of_its_own(renewed):
+    machine = renewed(*[_ran] * 4, isolate="case")
+    for _ in range(4):
+        machine.run(CASE)
+    assert len(machine.guests) == 4
+
+
+def test_a_crash_leaves_a_fresh_guest_behind(renewed):
+    machine = renewed(_panics, _ran, isolate="case")
+    assert machine.run(CASE).verdict is Verdict.CRASHED
+    machine.run(CASE)
+    assert len(machine.guests) == 2
+
+
+def test_what_a_separated_guest_held_is_not_forgotten(renewed, monkeypatch):
+    machine = renewed(_ran, _ran)
+    machine.run(CASE)
+    monkeypatch.setattr(FakeClient, "finish", lambda _: ("map 3",), raising=False)
+    assert machine.run(ALONE).leaks == ("by the cases before: map 3",)
+
+
+def test_a_warm_guest_is_not_fresh(renewed):
+    machine = renewed(_ran)
+    machine._ready()
+    machine._guest.lock = object()
+    machine._client.finish = tuple
+    machine.run(ALONE)
+    assert len(machine.guests) == 2
