@@ -9,6 +9,7 @@ kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from harness.bpf import isa
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from harness.verify.walk import Walk
 
 ENDS: Final = -1
+_CORE: Final = re.compile(r"CO-RE relocation (\w+) of ([^:]*): ")
+_LACKING: Final = re.compile(r"kernel function (\S+) is not in .*")
+# libbpf's names of the kinds
+_CORE_WORDS: Final = {
+    "field_byte_offset": "byte_off", "field_byte_size": "byte_sz", "field_exists": "field_exists",
+    "field_signed": "signed", "field_lshift_u64": "lshift_u64", "field_rshift_u64": "rshift_u64",
+    "type_exists": "type_exists", "type_size": "type_size", "enumval_exists": "enumval_exists",
+    "enumval_value": "enumval_value",
+}  # fmt: skip
 _E2BIG: Final = 7
 _SPIN_UNLOCK: Final = 94
 _KPTR_XCHG: Final = 194
@@ -43,8 +53,25 @@ def call(walk: Walk, insn: Insn) -> int:
     if kfunc:
         return kernelcalls.call(walk, insn, kfunc)
     if walk.pc in walk.program.poisoned:
-        walk.unknown(f"a call that libbpf poisoned: {walk.program.poisoned[walk.pc]}")
+        _poisoned(walk, walk.program.poisoned[walk.pc])
     return helpercalls.call(walk, insn)
+
+
+def _poisoned(walk: Walk, what: str) -> None:
+    """libbpf puts its own words where the kernel says "invalid func unknown#195896080"."""
+    relocation = _CORE.match(what)
+    if relocation is not None and relocation[1] in _CORE_WORDS:
+        words = f"<{_CORE_WORDS[relocation[1]]}> {{{{.*}}}} {relocation[2]}"
+        message = f"failed to resolve CO-RE relocation {words}"
+    else:
+        message = _LACKING.sub(r"kfunc '\1' is referenced but wasn't resolved", what)
+    walk.reject(
+        Category.CALL_TYPE,
+        message,
+        why=f"the kernel lacks what is used here: {what}",
+        fix="ask first whether it is there: bpf_core_field_exists(), bpf_ksym_exists()",
+        certain=True,
+    )
 
 
 def _check_locked(walk: Walk, insn: Insn, kfunc: str) -> None:

@@ -14,6 +14,7 @@ from harness.bpf.mapdef import MapType
 from harness.verify import graphs, irqs, iterators, objects, throws
 from harness.verify import registers as r
 from harness.verify.helpercalls import acquire, release
+from harness.verify.loading import absent
 from harness.verify.memory import readable
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg
@@ -53,6 +54,14 @@ def allowed_locked(walk: Walk, name: str) -> bool:
 
 def call(walk: Walk, insn: Insn, name: str) -> int:
     """One call; gives the next instruction, or ENDS."""
+    if name in absent(walk.subject.profile):
+        walk.reject(
+            Category.CALL_TYPE,
+            f"kfunc '{name}' is referenced but wasn't resolved",
+            why=f"kernels of series {walk.subject.profile.name} have no {name}()",
+            fix="ask bpf_ksym_exists() first, or run a newer kernel",
+            certain=True,
+        )
     if name == "bpf_throw":
         throws.throw(walk)
         return ENDS
