@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 
 from harness import annotate, build, config, kernels, schedule, suite, tools
 from harness import run as pipeline
 from harness.compare import has_say
 from harness.errors import BpfthrowError, Exit, MachineLostError, UsageError
 from harness.model import Case, Result
-from harness.report import artifacts, detail, document, junit, table
+from harness.report import artifacts, detail, document, html, junit, markdown, table
 from harness.report.board import Board, Display, Expected, display
 from harness.report.outcome import RunHeader, Tested, exit_code
 from harness.report.style import style_for
@@ -66,10 +67,12 @@ class _Run:
     earlier: list[Result] = dataclasses.field(default_factory=list)
     # each result with the seconds that the target was busy with it
     timed: list[tuple[Result, float]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
 
     def __call__(self) -> None:
         """Run all cases; whatever happens, the queue hears of the end."""
         self.out.put((self, _Event.BEGUN))
+        began_s = time.monotonic()
         try:
             for result in self._results():
                 self.out.put((self, result))
@@ -78,6 +81,7 @@ class _Run:
         except Exception as error:  # noqa: BLE001  # raised again in the main thread
             self.out.put((self, error))
         finally:
+            self.seconds = time.monotonic() - began_s
             self.out.put((self, _Event.ENDED))
 
     def abort(self) -> None:
@@ -172,6 +176,8 @@ class Share:
     # None where the target was never up
     tested: Tested | None
     results: tuple[Result, ...]
+    # from the first case to the last
+    seconds: float = 0.0
 
 
 def list_cases(plan: Plan) -> int:
@@ -199,8 +205,12 @@ def run(plan: Plan, started: Mapping[str, Begun]) -> int:
 
 def header_of(plan: Plan, shares: Sequence[Share]) -> RunHeader:
     """What was tested, for a report."""
-    tested = tuple(share.tested for share in shares if share.tested)
-    return RunHeader(tested, clang=_clang(), seconds=time.monotonic() - plan.began_s)
+    tested = tuple(
+        dataclasses.replace(share.tested, seconds=share.seconds) for share in shares if share.tested
+    )
+    seconds = time.monotonic() - plan.began_s
+    began = datetime.now(UTC) - timedelta(seconds=seconds)
+    return RunHeader(tested, _clang(), seconds, f"{began:%Y-%m-%d %H:%M} UTC")
 
 
 def _select(plan: Plan) -> list[Case]:
@@ -324,6 +334,10 @@ def _report(results: Sequence[Result], header: RunHeader, settings: config.Setti
         document.write(settings.json, document.dumps(results))
     if settings.junit:
         document.write(settings.junit, junit.junit(results, header))
+    if settings.markdown:
+        document.write(settings.markdown, markdown.markdown(results, header))
+    if settings.html:
+        document.write(settings.html, html.page(results, header))
     kept = artifacts.keep(results, settings.artifacts)
     style = style_for(sys.stdout)
     differing = [result for result in results if result.differences]

@@ -29,6 +29,7 @@ from harness.report.outcome import (
     RunHeader,
     Tested,
     first_line,
+    headline,
     nothing_ran,
     outcome,
 )
@@ -327,19 +328,11 @@ def pytest_runtest_makereport(
     elif result and report.when == "call" and report.failed and outcome(result) in FAILURES:
         header = item.config.stash[_STATE].header()
         text = detail(result, header, with_evidence=False)
-        report.longrepr = _Text(text, _headline(result))  # type: ignore[assignment]
+        report.longrepr = _Text(text, headline(result))  # type: ignore[assignment]
         report.sections += evidence(result)
         # sections do not reach pytest's JUnit XML, properties do
         item.user_properties += evidence(result)
     return report
-
-
-def _headline(result: Result) -> str:
-    if not result.differences:
-        return f"{result.observed.verdict}: {first_line(result.observed.message)}"
-    item = result.differences[0]
-    left, right = item.between
-    return f"{item.path}: {left} {first_line(item.expected)}, {right} {first_line(item.observed)}"
 
 
 class _Tally:

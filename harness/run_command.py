@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = sorted(set(settings.hook) - set(HOOKS))
     if unknown:
         raise UsageError(f"unknown hook {unknown[0]!r}", fix="known: " + ", ".join(HOOKS))
-    for file in (settings.json, settings.junit):
+    for file in (settings.json, settings.junit, settings.html, settings.markdown):
         if file and not file.parent.is_dir():
             raise UsageError(f"cannot write {file}: no directory {file.parent}")
     ledger = None

@@ -32,12 +32,17 @@ def detail(result: Result, header: RunHeader | None = None, *, with_evidence: bo
         lines += [f"    rule: {item.rule}"]
     if result.again is not None:
         lines += [f"  {outcome(result)}: {again(result)}"]
-    lines += [f"  simulator: {_described(result)}"]
-    lines += [f"  kernel:    {_observation(observed, case.hook)}"]
+    simulator, kernel = says(result)
+    lines += [f"  simulator: {simulator}", f"  kernel:    {kernel}"]
     for title, text in evidence(result) if with_evidence else ():
         lines += [f"  {title}:", *(f"    {line}" for line in text.splitlines())]
     lines += [f"  replay: {replay(result, tested.spec)}"]
     return "\n".join(lines)
+
+
+def says(result: Result) -> tuple[str, str]:
+    """What the simulator and the kernel answered, in words."""
+    return _described(result), _observation(result.observed, result.case.hook)
 
 
 def losses(results: Iterable[Result]) -> list[str]:

@@ -5,7 +5,6 @@ A difference, crash, hang or flaky case is a failure; a lost machine is an error
 case is skipped, unless its whole target ran nothing although it should have: then it is a failure.
 """
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
@@ -16,13 +15,12 @@ from harness.report.outcome import (
     Outcome,
     RunHeader,
     first_line,
+    headline,
     nothing_ran,
     outcome,
     targets_of,
 )
-
-# what XML 1.0 cannot carry, not even escaped
-_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from harness.report.style import clean
 
 
 def junit(results: Sequence[Result], header: RunHeader) -> str:
@@ -49,7 +47,7 @@ def _suite(name: str, results: Sequence[Result], header: RunHeader, *, barren: b
         "clang": header.clang,
     }
     for key, fact in facts.items():
-        ET.SubElement(properties, "property", name=key, value=_clean(fact))
+        ET.SubElement(properties, "property", name=key, value=clean(fact))
     cases = [_case(result, header, barren=barren) for result in results]
     suite.extend(cases)
     suite.set("tests", str(len(cases)))
@@ -70,25 +68,19 @@ def _case(result: Result, header: RunHeader, *, barren: bool) -> ET.Element:
     kind = outcome(result)
     if kind is Outcome.AGREE:
         return case
-    message = _clean(_reason(result))
+    message = clean(_reason(result))
     if kind in FAILURES or barren:
         child = ET.SubElement(case, "failure", message=message, type=kind)
-        child.text = _clean(detail(result, header))
+        child.text = clean(detail(result, header))
     elif kind is Outcome.LOST:
         child = ET.SubElement(case, "error", message=message, type=kind)
-        child.text = _clean(detail(result, header))
+        child.text = clean(detail(result, header))
     else:
         ET.SubElement(case, "skipped", message=message)
     return case
 
 
 def _reason(result: Result) -> str:
-    if not result.differences:
-        return first_line(result.observed.message) or str(result.observed.verdict)
-    item = result.differences[0]
-    expected, observed = first_line(item.expected), first_line(item.observed)
-    return f"{item.path}: {item.between[0]} {expected}, {item.between[1]} {observed}"
-
-
-def _clean(text: str) -> str:
-    return _ILLEGAL.sub("?", text)
+    if result.differences:
+        return headline(result)
+    return first_line(result.observed.message) or str(result.observed.verdict)

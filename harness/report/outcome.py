@@ -41,6 +41,8 @@ class Tested:
     expects_throw: bool = True
     # what to write after --kernel or --target, where the name does not say it
     spec: str = ""
+    # from the first case to the last; 0.0: not measured
+    seconds: float = 0.0
 
     def facts(self) -> str:
         """Release, accelerator, JIT and loader, those that are known."""
@@ -59,6 +61,8 @@ class RunHeader:
     # "clang version 19.1.7", or "" where nothing was compiled
     clang: str = ""
     seconds: float = 0.0
+    # when it began, ISO 8601 with the zone; "": not known
+    began: str = ""
 
     def target(self, name: str) -> Tested:
         """The target of that name; an empty record for one that never came up."""
@@ -192,7 +196,12 @@ def notes(results: Sequence[Result], header: RunHeader) -> list[str]:
         for result in results
         if result.again is not None
     ]
-    lines += _grouped(
+    return lines + reasons(results, header)
+
+
+def reasons(results: Sequence[Result], header: RunHeader) -> list[str]:
+    """One line for each distinct reason why something has no verdict."""
+    lines = _grouped(
         (result.target, str(result.observed.verdict), first_line(result.observed.message))
         for result in results
         if outcome(result) in (Outcome.UNSUPPORTED, Outcome.LOST)
@@ -207,6 +216,16 @@ def notes(results: Sequence[Result], header: RunHeader) -> list[str]:
         for name in nothing_ran(results, header)
     ]
     return lines
+
+
+def headline(result: Result) -> str:
+    """Why a result is not good, in one line: its first difference, or how it ended."""
+    if not result.differences:
+        said = first_line(result.observed.message)
+        return f"{result.observed.verdict}: {said}" if said else str(result.observed.verdict)
+    item = result.differences[0]
+    left, right = item.between
+    return f"{item.path}: {left} {first_line(item.expected)}, {right} {first_line(item.observed)}"
 
 
 def again(result: Result) -> str:

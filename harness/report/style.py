@@ -2,6 +2,7 @@
 """Marks and colours: what a terminal, a file and an old encoding can show."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
@@ -11,6 +12,25 @@ from harness.report.outcome import Outcome
 _UNICODE = {"agree": "✓", "unsupported": "·"}
 _ASCII = {"agree": "ok", "unsupported": "--"}
 _COLOURS = {"agree": "32", "unsupported": "2"}
+
+
+# one for each outcome, where there is room: each has its own, so that nothing hangs on colour
+SYMBOLS = {
+    Outcome.AGREE: "✓",
+    Outcome.DIFFER: "✗",
+    Outcome.UNSUPPORTED: "·",
+    Outcome.CRASHED: "‼",
+    Outcome.HUNG: "…",
+    Outcome.FLAKY: "~",
+    Outcome.LOST: "?",
+}
+# what XML 1.0 cannot carry, not even escaped; HTML and UTF-8 neither
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def clean(text: str) -> str:
+    """`text` for XML and HTML, yet to be escaped: what they cannot carry becomes "?"."""
+    return _ILLEGAL.sub("?", text)
 
 
 @dataclass(frozen=True, slots=True)
