@@ -29,6 +29,11 @@ _NAMED = re.compile(r"([A-Za-z_][\w.]*)\+(0x[0-9a-f]+)/0x[0-9a-f]+")
 # a stub, as in distributions that keep theirs in a package of its own
 _FEWEST = 1000
 _CODE = "TtWw"
+# the linker's marks around what is code; data lies between the two
+_BOUNDS = (("_text", "_etext"), ("_sinittext", "_einittext"))
+_ENDS = frozenset(end for _, end in _BOUNDS)
+# what is put behind a line that was decoded, and tells that it was
+_MARK = "    <- "
 # longest function: a number beyond is in no function at all
 _LONGEST = 1 << 20
 # address -> "file:line", for all at once
@@ -55,7 +60,7 @@ class Symbols:
         if at < 0 or at + 1 >= len(self.addresses):
             return ""
         start, end = self.addresses[at], self.addresses[at + 1]
-        if end - start > _LONGEST:
+        if end - start > _LONGEST or self.names[at] in _ENDS:
             return ""
         return f"{self.names[at]}+{address - start:#x}/{end - start:#x}"
 
@@ -68,19 +73,15 @@ class Symbols:
 def parse(text: str, origin: str = "") -> Symbols | None:
     """Symbols of a System.map or of kallsyms ("ADDRESS TYPE NAME" a line); None for a stub."""
     rows = []
-    base = 0
     for line in text.splitlines():
         words = line.split()
         if len(words) < 3 or words[1] not in _CODE:
             continue
         try:
-            address = int(words[0], 16)
+            rows.append((int(words[0], 16), words[2]))
         except ValueError:
             return None
-        rows.append((address, words[2]))
-        if words[2] == "_text":
-            base = address
-    return _sorted(rows, base, origin)
+    return _sorted(rows, origin)
 
 
 def read_vmlinux(path: Path, lines: Lines | None = None) -> Symbols | None:
@@ -95,31 +96,29 @@ def read_vmlinux(path: Path, lines: Lines | None = None) -> Symbols | None:
             has_lines = elf.get_section_by_name(".debug_line") is not None
     except (OSError, ELFError) as error:
         raise UsageError(f"{path}: no vmlinux: {error}") from error
-    rows, base = [], 0
+    rows = []
     # Elf64_Sym: st_name, st_info, st_other, st_shndx, st_value, st_size; low 4 bits: STT_FUNC is 2
     for name_at, info, _, section, value, _ in struct.iter_unpack("<IBBHQQ", data):
         if section == 0 or info & 15 not in (0, 2) or value not in _TEXT:
             continue
-        name = names[name_at : names.find(b"\0", name_at)].decode(errors="replace")
-        if name == "_text":
-            base = value
-        rows.append((value, name))
-    return _sorted(rows, base, str(path), lines if has_lines else None)
+        rows.append((value, names[name_at : names.find(b"\0", name_at)].decode(errors="replace")))
+    return _sorted(rows, str(path), lines if has_lines else None)
 
 
-def _sorted(
-    rows: list[tuple[int, str]], base: int, origin: str, lines: Lines | None = None
-) -> Symbols | None:
-    if len(rows) < _FEWEST or not base:
+def _sorted(rows: list[tuple[int, str]], origin: str, lines: Lines | None = None) -> Symbols | None:
+    marks = {name: address for address, name in rows}
+    spans = [range(marks[a], marks[b] + 1) for a, b in _BOUNDS if a in marks and b in marks]
+    kept = sorted(row for row in rows if any(row[0] in span for span in spans))
+    if len(kept) < _FEWEST or "_text" not in marks:
         return None
-    rows.sort()
-    return Symbols(
-        tuple(address for address, _ in rows), tuple(name for _, name in rows), base, origin, lines
-    )
+    addresses, names = zip(*kept, strict=True)
+    return Symbols(addresses, names, marks["_text"], origin, lines)
 
 
 def decode(log: str, symbols: Symbols, base: int | None = None) -> str:
     """`log` with a name behind each bare address, and with lines where debug information is there.
+
+    What is decoded already stays as it is.
 
     `base`: where _text was in the kernel that wrote the log; a panic's own words come first. Where
     neither is known, only what is named already gets its line.
@@ -138,6 +137,8 @@ def _slide(log: str, symbols: Symbols, base: int | None) -> int | None:
 
 
 def _decoded(line: str, symbols: Symbols, slid: int | None, sources: dict[str, str]) -> str:
+    if _MARK in line or "Kernel Offset:" in line:
+        return line
     notes = [sources[match[0]] for match in _NAMED.finditer(line) if match[0] in sources]
     for match in _ADDRESS.finditer(line):
         address = int(match[1], 16)
@@ -147,7 +148,7 @@ def _decoded(line: str, symbols: Symbols, slid: int | None, sources: dict[str, s
             name = "" if slid is None else symbols.name(address - slid)
         if name:
             notes.append(f"{match[1]} is {name}" if address in _TEXT else f"{match[1]}: {name}")
-    return f"{line}    <- {', '.join(dict.fromkeys(notes))}" if notes else line
+    return f"{line}{_MARK}{', '.join(dict.fromkeys(notes))}" if notes else line
 
 
 def _sources(lines: Iterable[str], symbols: Symbols) -> dict[str, str]:

@@ -10,12 +10,13 @@ import re
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from harness import symbols, tools
-from harness.errors import BpfthrowError
+from harness.errors import BpfthrowError, WorldError
 from harness.kernels import Kernel
 from harness.paths import cache_dir, make_dir
 from harness.symbols import Symbols
@@ -35,7 +36,19 @@ class Guest(Protocol):
 
 def symbols_of(kernel: Kernel, guest: Guest) -> Symbols | None:
     """What is known of `kernel`; asks `guest`, which runs it, when nothing is at hand."""
-    return _beside(kernel.image) or _cached(kernel) or _asked(kernel, guest)
+    return at_hand(kernel) or _asked(kernel, guest)
+
+
+def learn(kernel: Kernel, guest: Guest) -> None:
+    """Ask `guest` now, so that the next report has names; without them it is still a report."""
+    if at_hand(kernel) is None:
+        with suppress(WorldError, OSError):
+            _asked(kernel, guest)
+
+
+def at_hand(kernel: Kernel) -> Symbols | None:
+    """What is known of `kernel` without asking anybody."""
+    return _beside(kernel.image) or _cached(kernel)
 
 
 def _beside(image: Path) -> Symbols | None:

@@ -12,6 +12,7 @@ from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Verdict
+from harness.symbols import parse
 from harness.target import boot, channel, saved, virtual, vm
 from harness.target.base import Facts
 from harness.target.machine import Machine
@@ -132,6 +133,20 @@ def test_a_panic_costs_one_case_and_one_guest(target):
     assert machine.run(CASE).verdict is Verdict.RAN
     assert len(machine.guests) == 2
     assert machine.guests[0].stopped
+
+
+def test_the_last_words_are_decoded_where_symbols_are_known(target, monkeypatch):
+    rows = [("_text", 0), *((f"f{n}", n << 8) for n in range(2000)), ("_etext", 2000 << 8)]
+    known = parse("".join(f"{0xFFFFFFFF81000000 + at:x} T {name}\n" for name, at in rows))
+    monkeypatch.setattr(virtual.symbols, "at_hand", lambda _: known)
+
+    def panics(guest):
+        guest.console += "Oops: x\nRIP: 0010:0xffffffff81000310\nKernel Offset: disabled\n"
+        _vanishes(guest)
+
+    crashed = target(panics).run(CASE)
+    assert crashed.verdict is Verdict.CRASHED
+    assert "0xffffffff81000310    <- ffffffff81000310 is f3+0x10/0x100" in crashed.kernel_log
 
 
 def test_a_hang_is_its_own_verdict_and_the_guest_is_thrown_away(target):
