@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The table of known kernel bugs, and `bpfthrow bugs`, without a kernel."""
+
+import json
+import re
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+from fake_target import FakeTarget, lose, ran
+
+from harness import bugs, bugs_run, cli, suite
+from harness.bugs import BugCase, Judgement, Known, Status
+from harness.build import PROGS
+from harness.errors import MachineLostError, UsageError
+from harness.model import Case, Difference, Expectation, Observation, Provenance, Result, Verdict
+from harness.target import splats
+
+RUNS = Expectation(Verdict.RAN, retval=42)
+REFUSED = Expectation(Verdict.REJECTED, errno=22)
+RULES = splats.load_rules()
+OOPS = """\
+[    9.0] BUG: kernel NULL pointer dereference, address: 0000000000000030
+[    9.1] RIP: 0010:jit_subprogs+0x894/0xaa0
+[    9.2] Call Trace:
+[    9.3]  <TASK>
+[    9.4]  bpf_check+0x2a35/0x2e10
+[    9.5]  bpf_prog_load+0x7e1/0xc90
+[    9.6]  </TASK>
+[    9.7] Kernel panic - not syncing: Fatal exception
+"""
+WARNING = """\
+[    9.0] ------------[ cut here ]------------
+[    9.1] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 f+0x1/0x2
+[    9.2] RIP: 0010:f+0x1/0x2
+[    9.3] ---[ end trace 0000000000000000 ]---
+"""
+CRASHED = Observation(Verdict.CRASHED, message="BUG: kernel NULL pointer", kernel_log=OOPS)
+
+
+# ---- one result -----------------------------------------------------------------------------
+
+
+def result(observed, expectation=RUNS, *, differ=(), release="6.12.107"):
+    case = Case("kernel-bugs/x/y", "x.bpf.o", "y", "?tc", "test_run", expectation=expectation)
+    seen = replace(observed, provenance=Provenance(kernel=release))
+    differences = tuple(Difference(path, "a", "b", "rule", ("x", "kernel")) for path in differ)
+    return Result(case, "vm-6.12", seen, None, differences)
+
+
+def found(known, *given, **fields):
+    one = result(*given, **fields)
+    fine = Known((Status.FINE,))
+    case = BugCase("kernel-bugs/x/y", {"6.12": known, "6.18": fine, "7.3": fine})
+    bug = bugs.Bug("A", "title", "cause", (case,))
+    return bugs.find(bug, case, one, splats.reports(one.observed.kernel_log, RULES))
+
+
+@pytest.mark.parametrize(
+    ("observed", "expectation", "differ", "status"),
+    [
+        (ran(42), RUNS, (), Status.FINE),
+        (ran(43), RUNS, ("retval",), Status.WRONG),
+        (ran(42), RUNS, ("globals.hits",), Status.WRONG),
+        (ran(42, kernel_log=WARNING), RUNS, ("splats[0]",), Status.WARNED),
+        (ran(42), RUNS, ("leaks[0]",), Status.WARNED),
+        (ran(43, kernel_log=WARNING), RUNS, ("retval", "splats[0]"), Status.WRONG),
+        (ran(42), REFUSED, ("verdict",), Status.ACCEPTED),
+        (Observation(Verdict.REJECTED), RUNS, ("verdict",), Status.REJECTED),
+        (Observation(Verdict.REJECTED), REFUSED, (), Status.FINE),
+        # refused in other words, or with another errno
+        (Observation(Verdict.REJECTED), REFUSED, ("messages[0]", "errno"), Status.FINE),
+        (Observation(Verdict.REJECTED), REFUSED, ("splats[0]",), Status.WARNED),
+        (CRASHED, RUNS, ("verdict",), Status.CRASHED),
+        (Observation(Verdict.HUNG), RUNS, ("verdict",), Status.HUNG),
+        (Observation(Verdict.UNSUPPORTED), RUNS, (), Status.ABSENT),
+        (Observation(Verdict.LOST), RUNS, (), Status.LOST),
+        # the kernel says why its process died: that is no loss of a machine
+        (Observation(Verdict.LOST, kernel_log=WARNING), REFUSED, (), Status.KILLED),
+    ],
+)
+def test_what_a_kernel_made_of_a_case(observed, expectation, differ, status):
+    assert found(Known((Status.FINE,)), observed, expectation, differ=differ).status is status
+
+
+CRASH = Known((Status.CRASHED,), "NULL pointer", ("jit_subprogs", "bpf_check"))
+
+
+@pytest.mark.parametrize(
+    ("known", "observed", "judgement", "reason"),
+    [
+        (CRASH, CRASHED, Judgement.KNOWN, "NULL pointer"),
+        (CRASH, ran(42), Judgement.FIXED, "known as crashed"),
+        (CRASH, Observation(Verdict.HUNG), Judgement.OTHER, "known as crashed here"),
+        (Known((Status.FINE,)), ran(42), Judgement.FINE, ""),
+        (Known((Status.FINE,)), CRASHED, Judgement.NEW, "NULL pointer"),
+        (replace(CRASH, says="int3"), CRASHED, Judgement.OTHER, "nothing says 'int3'"),
+        (
+            replace(CRASH, functions=("bpf_throw",)), CRASHED, Judgement.OTHER,
+            "known in bpf_throw, shown in jit_subprogs < bpf_check < bpf_prog_load",
+        ),
+        (CRASH, replace(CRASHED, kernel_log="NULL pointer"), Judgement.OTHER, "in no report"),
+        (Known((Status.CRASHED,)), CRASHED, Judgement.KNOWN, ""),
+        (Known((Status.HUNG, Status.CRASHED)), CRASHED, Judgement.KNOWN, ""),
+        (Known((Status.HUNG, Status.KILLED)), CRASHED, Judgement.OTHER, "hung or killed"),
+        (CRASH, Observation(Verdict.UNSUPPORTED, message="throw: no"), Judgement.ABSENT, "no"),
+        (CRASH, Observation(Verdict.LOST, message="console closed"), Judgement.LOST, "closed"),
+    ],
+)  # fmt: skip
+def test_a_result_is_held_against_the_table(known, observed, judgement, reason):
+    finding = found(known, observed)
+    assert finding.judgement is judgement
+    assert reason in finding.reason
+
+
+def test_the_series_of_the_kernel_decides():
+    assert found(CRASH, CRASHED, release="6.18.15").judgement is Judgement.NEW
+    assert found(CRASH, ran(42), release="7.4.0-rc1").judgement is Judgement.FINE
+
+
+def test_a_value_can_be_asked_for():
+    known = Known((Status.WRONG,), r"retval b$")
+    assert found(known, ran(2), differ=("retval",)).judgement is Judgement.KNOWN
+
+
+# ---- the table ------------------------------------------------------------------------------
+
+
+def test_the_table_has_every_program_and_no_other():
+    cases = {case.id for case in suite.collect([PROGS / suite.APART])}
+    assert [case.id for bug in bugs.load() for case in bug.cases] != []
+    assert {case.id for bug in bugs.load() for case in bug.cases} == cases
+    assert [bug.letter for bug in bugs.load()] == list("ABCDEFG")
+
+
+CASE = """
+[[bug]]
+letter = "A"
+title = "t"
+cause = "c"
+[[bug.case]]
+id = "x"
+on."6.12" = { status = "crashed", says = "x", functions = ["f"] }
+on."6.18" = { status = ["accepted", "killed"] }
+on."7.3" = { status = "fine" }
+"""
+
+
+def test_a_table_that_is_right(tmp_path):
+    file = tmp_path / "bugs.toml"
+    file.write_text(CASE)
+    (bug,) = bugs.load(file)
+    assert bug.cases[0].on["6.18"] == Known((Status.ACCEPTED, Status.KILLED))
+    assert bug.cases[0].on["6.12"] == Known((Status.CRASHED,), "x", ("f",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('letter = "A"', "", "bug.0.: missing key 'letter'"),
+        ('letter = "A"', "letter = 1", "'letter' has a value of the wrong type .int."),
+        ('on."7.3" = { status = "fine" }', "", "on: missing key '7.3'"),
+        ('on."7.3"', 'on."7.4"', "unknown key '7.4'"),
+        ('"fine"', '"good"', "status 'good'.*\n.*one of fine, crashed"),
+        ('"fine"', '"lost"', "status 'lost'"),
+        ('"killed"', '"fine"', "several of those that are not fine"),
+        ('says = "x"', 'says = "("', "says: missing"),
+        ('["f"]', "[1]", "functions are names"),
+        ('status = "fine"', 'state = "fine"', "unknown key 'state'"),
+        ('{ status = "fine" }', '"fine"', "'7.3' has a value of the wrong type"),
+        ("[[bug]]", "[bug]", "'bug' has a value of the wrong type"),
+        ('letter = "A"', "letter =", "line 3"),
+        ('id = "x"', 'id = "A"', "A is there twice"),
+    ],
+)
+def test_a_table_that_is_wrong_says_where(tmp_path, old, new, complaint):
+    file = tmp_path / "bugs.toml"
+    assert old in CASE
+    file.write_text(CASE.replace(old, new))
+    with pytest.raises(UsageError, match=complaint) as caught:
+        bugs.load(file)
+    assert "bugs.toml" in str(caught.value)
+
+
+# ---- the command ----------------------------------------------------------------------------
+
+
+@cache
+def programs():
+    """Every case of the directory, with what 6.12 makes of it."""
+    on = {case.id: case.on["6.12"] for bug in bugs.load() for case in bug.cases}
+    return [(case, on[case.id]) for case in suite.collect([PROGS / suite.APART])]
+
+
+def answers():
+    """What a 6.12 kernel says, by the table."""
+    plain = {
+        Status.FINE: ran(0), Status.CRASHED: Observation(Verdict.CRASHED, message="Oops"),
+        Status.ACCEPTED: ran(64), Status.REJECTED: Observation(Verdict.REJECTED, errno=14),
+    }  # fmt: skip
+    given = {}
+    for case, known in programs():
+        seen = plain[known.statuses[0]]
+        trace = "".join(f" {name}+0x1/0x2\n" for name in known.functions)
+        if case.id == "kernel-bugs/private_stack/tracepoint" or (
+            known.statuses == (Status.FINE,) and case.expectation.verdict is Verdict.REJECTED
+        ):
+            seen = Observation(Verdict.REJECTED, errno=22)
+        elif known.statuses == (Status.FINE,):
+            variables = {name: f"{value:08x}" for name, value in case.expectation.globals}
+            seen = ran(case.expectation.retval, maps={".bss": variables} if variables else {})
+        log = f"WARNING: {known.says}\n{trace}" if known.says else ""
+        given[case.id] = replace(seen, kernel_log=log)
+    return given
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """Have the command open `machine.target` whatever it asks for; no simulator is asked."""
+
+    made = SimpleNamespace(target=FakeTarget("vm-6.12", answers()), specs=[])
+
+    @contextmanager
+    def opened(spec, _settings):
+        made.specs.append(spec)
+        if isinstance(made.target, Exception):
+            raise made.target
+        try:
+            yield made.target
+        finally:
+            made.target.close()
+
+    monkeypatch.setattr(bugs_run, "_opened", opened)
+    monkeypatch.setattr("harness.run.simulate", lambda *_: None)
+    monkeypatch.setattr("harness.bugs_command._intended", lambda _: "42")
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def run(*arguments):
+    return cli.main(["bugs", "--kernel", "6.12", *arguments])
+
+
+def test_a_kernel_that_does_what_is_known(machine, capsys, tmp_path):
+    assert run("--json", "bugs.json") == 0
+    said = capsys.readouterr()
+    assert "all is as known" in said.out
+    assert machine.specs == ["vm:6.12"]
+    assert "18/18 vm-6.12 G kernel-bugs/range/global: accepted" in said.err
+    written = json.loads((tmp_path / "bugs.json").read_text())
+    assert written["summary"]["known"] == 11
+    assert written["summary"]["fine"] == 7
+    first = written["bugs"][0]["cases"][0]
+    assert first["on"]["6.12"]["status"] == "crashed"
+    assert first["on"]["6.12"]["reports"][0]["functions"][0] == "jit_subprogs"
+
+
+def test_after_each_that_did_harm_the_next_guest_is_a_fresh_one(machine):
+    run("-q")
+    log = machine.target.log
+    for index, entry in enumerate(log):
+        if entry.endswith(("past_the_end", "own_callback", "held/rcu", "kretprobe")):
+            later = log[index + 1 : index + 3]
+            assert "renew" in later, entry
+        if entry.endswith(("in_main", "private_stack/tracepoint")):
+            assert "renew" not in log[index + 1 : index + 3], entry
+    assert log[-1] == "close"
+
+
+def test_a_bug_that_is_gone_turns_the_run_red(machine, capsys):
+    fixed = "kernel-bugs/stale_callback/past_the_end"
+    machine.target = FakeTarget("vm-6.12", answers() | {fixed: ran(42)})
+    assert run() == 1
+    said = capsys.readouterr().out
+    assert "stale_callback/past_the_end" in said
+    assert "FIXED?" in said
+    assert "say it in" in said
+    assert "does otherwise than known" in said
+
+
+def test_a_bug_that_is_new_or_shows_otherwise_turns_it_red(machine, capsys):
+    new, other = "kernel-bugs/throw_in_loop/in_main", "kernel-bugs/fexit_below/own_callback"
+    hung = Observation(Verdict.HUNG, message="no answer")
+    machine.target = FakeTarget("vm-6.12", answers() | {new: CRASHED, other: hung})
+    assert run("B", "c") == 1
+    said = capsys.readouterr().out
+    assert "NEW: crashed" in said
+    assert "OTHER: hung" in said
+    assert "jit_subprogs+0x894/0xaa0" in said
+    assert "stale_callback" not in said
+
+
+def test_whole_logs_are_kept(machine, tmp_path):
+    run("A", "--artifacts", "logs")
+    kept = sorted(path.name for path in (tmp_path / "logs/bugs/vm-6.12").iterdir())
+    assert kept == ["stale_callback_past_the_end.log", "stale_callback_wrong_function.log"]
+
+
+def test_json_alone_goes_to_stdout(machine, capsys):
+    assert run("-q", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == 1
+
+
+def test_a_machine_that_is_lost_loses_the_rest(machine, capsys):
+    lost = "kernel-bugs/fexit_below/default_callback"
+    machine.target = FakeTarget("vm-6.12", answers() | {lost: lose("QEMU vanished")})
+    assert run("A", "B") == 128
+    assert "6.12 lost: QEMU vanished" in capsys.readouterr().out
+
+
+def test_a_machine_that_cannot_be_had_has_a_column_all_the_same(machine, capsys):
+    machine.target = MachineLostError("no kernel boots here")
+    assert run() == 128
+    said = capsys.readouterr().out
+    assert len(re.findall("42 +lost$", said, re.MULTILINE)) == 18
+    assert "6.12 lost: no kernel boots here" in said
+
+
+def test_a_kernel_without_exceptions_is_no_failure_but_one_that_should_have_them_is(machine):
+    absent = Observation(Verdict.UNSUPPORTED, message="throw: no such function")
+    given = dict.fromkeys(answers(), absent)
+    machine.target = FakeTarget("vm-6.1", given, release="6.1.0-50", expects_throw=False)
+    assert run() == 0
+    machine.target = FakeTarget("vm-6.12", given)
+    assert run() == 1
+
+
+@pytest.mark.parametrize("target", ["local", "ssh:root@box"])
+def test_no_other_machine_without_a_spelled_out_flag(machine, capsys, target):
+    assert cli.main(["bugs", "--target", target]) == 2
+    assert "--this-may-crash-the-machine" in capsys.readouterr().err
+    assert machine.specs == []
+
+
+def test_with_the_flag_the_mark_is_taken_off(machine):
+    marks = []
+    machine.target = FakeTarget(
+        "local", dict.fromkeys(answers(), lambda case: marks.append(case.crashes) or ran(0))
+    )
+    cli.main(["bugs", "A", "--target", "local", "--this-may-crash-the-machine"])
+    assert machine.specs == ["local"]
+    assert marks == ["", ""]
+
+
+def test_in_guests_the_mark_stays(machine):
+    marks = []
+    machine.target = FakeTarget(
+        "vm-6.12", dict.fromkeys(answers(), lambda case: marks.append(case.crashes) or ran(0))
+    )
+    run("A")
+    assert all(marks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["Z"], "no bug 'Z'.*one of A, B, C"),
+        (["--json", "nowhere/x.json"], "no such directory"),
+        (["--target", "local", "--this-may-crash-the-machine"], "does not go with"),
+        (["--kernel", "9.9"], "9.9"),
+    ],
+)
+def test_mistakes(machine, capsys, arguments, complaint):
+    assert run(*arguments) == 2
+    assert re.search(complaint, capsys.readouterr().err, re.DOTALL)
+    assert machine.specs == []
+
+
+def test_the_list_runs_nothing(machine, capsys):
+    assert cli.main(["bugs", "--list", "--target", "local"]) == 0
+    said = capsys.readouterr().out
+    assert "should be: 42; 6.12 crashed, 6.18 crashed, 7.3 crashed" in said
+    assert machine.specs == []
+
+
+def test_ctrl_c_ends_the_machines(machine, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.bugs_command._Progress.__call__", interrupted)
+    with suppress(KeyboardInterrupt):
+        assert run() == 130
+    assert {"abort", "close"} <= set(machine.target.log)
