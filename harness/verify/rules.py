@@ -39,6 +39,9 @@ class Rules:
     # a throw inside a loop of the control flow is refused by mistake (strongly connected
     # components, since 6.17)
     loses_throws_in_loops: bool
+    # timers and work queues may be in maps of tracing programs; sleepable programs may use more
+    # types of maps
+    timers_anywhere: bool
     # a callback that tail-calls, in the exception callback only or in any
     tail_call_in_callback: str
     tail_call_in_any_callback: bool
@@ -57,6 +60,7 @@ _V6_12 = Rules(
     more_argument_tags=frozenset(),
     private_stacks=False,
     loses_throws_in_loops=False,
+    timers_anywhere=False,
     tail_call_in_callback="cannot tail call within exception cb",
     tail_call_in_any_callback=False,
 )
@@ -79,6 +83,7 @@ _V7_3 = replace(
     bad_return_errno=95,
     too_many_arguments="global function {name} has {count} > 5 args, stack args not supported",
     stack_arguments=True,
+    timers_anywhere=True,
     tail_call_in_callback="cannot tail call within callback",
     tail_call_in_any_callback=True,
 )

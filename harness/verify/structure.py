@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from harness.bpf import isa, reserved
 from harness.bpf.isa import Class, Insn
 from harness.bpf.program import RefKind
-from harness.verify import exceptions
+from harness.verify import exceptions, usable_maps
 from harness.verify.callgraph import CallGraph
 from harness.verify.prediction import Category, NotModelled, Rejection, Subject
 from harness.verify.rules import rules_of
@@ -36,6 +36,7 @@ def check(subject: Subject, graph: CallGraph) -> None:
     _check_functions(subject)
     _check_abnormal_returns(subject, graph)
     _check_fields(subject)
+    usable_maps.check(subject)
     if not rules.kfuncs_first:
         _check_licence(subject)
     _check_reachable(subject)
