@@ -5,6 +5,7 @@ Owns the choice of the line and of what is said; how a forge is told is harness.
 nothing.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -89,9 +90,18 @@ def _of_group(
         lines.append(f"{len(results)} cases without a result")
     else:
         lines += [f"on {target}: {', '.join(names)}" for target, names in hooks.items()]
-        lines.append(f"again: {replay(results[0], header.target(results[0].target).spec)}")
+        lines.append(f"again: {_again(results[0], place, header)}")
     level = "warning" if kind is Outcome.LOST else "error"
     return Annotation(level, f"{name}: {kind}", "\n".join(lines), place)
+
+
+def _again(result: Result, place: Place, header: RunHeader) -> str:
+    # the source, where it is known: an object in somebody's cache is of no use elsewhere
+    if place.file.endswith(".bpf.c"):
+        result = dataclasses.replace(
+            result, case=dataclasses.replace(result.case, object=place.file)
+        )
+    return replay(result, header.target(result.target).spec)
 
 
 def _barren(target: str) -> Annotation:

@@ -61,7 +61,9 @@ def test_a_wrong_value_marks_the_throw(cases):
     assert one.place == Place(str(place / "x.bpf.c"), 7)
     assert one.title.endswith("/thrower: differ")
     assert one.text.splitlines()[0] == "retvals[0]: simulator says 7, kernel says 0"
-    assert one.text.splitlines()[-1].startswith("again: bpfthrow run ")
+    again = one.text.splitlines()[-1]
+    assert again.startswith("again: bpfthrow run ")
+    assert "/x.bpf.c -k " in again
 
 
 def test_a_program_that_does_not_throw_is_marked_where_it_begins(cases):
