@@ -36,6 +36,11 @@ class Cell:
         """Nothing to look at: it agrees, cannot run there, or was not asked to."""
         return self.outcome in (None, Outcome.AGREE, Outcome.UNSUPPORTED)
 
+    @property
+    def answers(self) -> bool:
+        """Whether the kernel was asked and had its say, a crash included."""
+        return self.outcome not in (None, Outcome.UNSUPPORTED, Outcome.LOST)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -59,8 +64,7 @@ class Row:
     @property
     def varies(self) -> bool:
         """Whether targets that ran it answer differently."""
-        ran = {c.text for c in self.cells if c.outcome not in (None, Outcome.UNSUPPORTED)}
-        return len(ran) > 1
+        return len({cell.text for cell in self.cells if cell.answers}) > 1
 
     def hook_names(self) -> str:
         """The hooks, pairs by their common name: "test_run, xdp"."""

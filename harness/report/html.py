@@ -135,6 +135,9 @@ def _kernels(main: ET.Element, results: Sequence[Result], header: RunHeader) -> 
     for kind in (kind for kind in Outcome if kind in present):
         item = _add(legend, "li")
         _after(_badge(item, kind, str(kind)), f" {_MEANING[kind]}")
+    if len(targets_of(results)) > 1:
+        item = _add(legend, "li")
+        _after(_add(item, "span", class_="sample"), "another answer than the kernel to the left")
 
 
 def _card(cards: ET.Element, target: Tested, own: Sequence[Result]) -> None:
@@ -248,10 +251,9 @@ def _row(group: ET.Element, row: grid.Row, anchors: dict[int, str], *, repeated:
     _add(line, "td", row.simulated, class_="simulated value")
     before = ""
     for cell in row.cells:
-        ran = cell.outcome not in (None, Outcome.UNSUPPORTED)
-        turned = ran and before not in ("", cell.text)
+        turned = cell.answers and before not in ("", cell.text)
         _cell(line, cell, anchors, turned=turned)
-        before = cell.text if ran else before
+        before = cell.text if cell.answers else before
 
 
 def _cell(line: ET.Element, cell: grid.Cell, anchors: dict[int, str], *, turned: bool) -> None:
