@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from harness import accel, bench_sim, config, kernels, suite, tools
+from harness import accel, bench_restore, bench_sim, config, kernels, suite, tools
 from harness.conformance import timing
 from harness.errors import Exit, UsageError, WorldError
 from harness.model import Case
@@ -209,6 +209,7 @@ def _suite(kernel: kernels.Kernel, settings: config.Settings) -> dict[str, Any]:
 
 _PARTS: dict[str, Callable[[kernels.Kernel, config.Settings], dict[str, Any]]] = {
     "boot": _boot,
+    "restore": bench_restore.measure,
     "case": _case,
     "suite": _suite,
     "plugin": lambda _kernel, _settings: timing.measure(),

@@ -9,6 +9,7 @@ import base64
 import datetime as dt
 import hashlib
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,12 @@ class AgentClient:
         """The kernel's functions as in a System.map, compressed by zlib."""
         answer = self._agent.request("symbols", CASE_TIMEOUT_S * self._scale)
         return base64.b64decode(answer["packed"])
+
+    def round_trip_s(self) -> float:
+        """Seconds that a request takes that finds nothing to do."""
+        began = time.monotonic()
+        self._agent.request("unload", HELLO_TIMEOUT_S * self._scale)
+        return time.monotonic() - began
 
     def close(self) -> None:
         """End the agent."""

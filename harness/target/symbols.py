@@ -41,7 +41,8 @@ def symbols_of(kernel: Kernel, guest: Guest) -> Symbols | None:
 
 def learn(kernel: Kernel, guest: Guest) -> None:
     """Ask `guest` now, so that the next report has names; without them it is still a report."""
-    if at_hand(kernel) is None:
+    # the next case waits for us: what is there is read when somebody asks
+    if not any(_maps(kernel.image)) and not _file(kernel).exists():
         with suppress(WorldError, OSError):
             _asked(kernel, guest)
 
@@ -51,15 +52,23 @@ def at_hand(kernel: Kernel) -> Symbols | None:
     return _beside(kernel.image) or _cached(kernel)
 
 
-def _beside(image: Path) -> Symbols | None:
+def _places(image: Path) -> list[Path]:
     # a tree has its image in arch/x86/boot
-    places = [image.parent, *image.parents[3:4]]
+    return [image.parent, *image.parents[3:4]]
+
+
+def _maps(image: Path) -> list[Path]:
+    return [file for place in _places(image) for file in sorted(place.glob("System.map*"))]
+
+
+def _beside(image: Path) -> Symbols | None:
+    places = _places(image)
     for vmlinux in (place / "vmlinux" for place in places):
         if vmlinux.is_file():
             found = symbols.read_vmlinux(vmlinux, partial(_lines, vmlinux))
             if found:
                 return found
-    for file in (file for place in places for file in sorted(place.glob("System.map*"))):
+    for file in _maps(image):
         found = symbols.parse(file.read_text(errors="replace"), str(file))
         if found:
             return found

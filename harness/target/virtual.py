@@ -52,6 +52,8 @@ class VirtualTarget:
         self._died = False
         # the guest has run a case; one that wanted it for itself
         self._used = self._spent = False
+        # length of its console when the last case had ended
+        self._heard = 0
 
     def begin(self) -> None:
         """Start the guest without waiting for it: the host has other things to do meanwhile."""
@@ -79,7 +81,8 @@ class VirtualTarget:
         client, guest = self._ready()
         self._used, self._spent = True, alone
         facts = self.facts
-        console_from = len(guest.console_text())
+        # a guest that dies between two cases does so in the second
+        console_from = self._heard
         began = time.monotonic()
         try:
             seen = client.run(case, facts)
@@ -87,6 +90,8 @@ class VirtualTarget:
             seen = self._dead(guest, console_from, Verdict.HUNG, error)
         except MachineLostError as error:
             seen = self._dead(guest, console_from, Verdict.LOST, error)
+        else:
+            self._heard = len(guest.console_text())
         if seen.verdict is Verdict.REJECTED and "throw" in case.needs and facts.expects_throw:
             seen = replace(seen, message=self._explain(seen.message, client))
         own = seen.provenance
@@ -156,6 +161,10 @@ class VirtualTarget:
         """The kernel's functions as in a System.map, compressed by zlib."""
         return self._ready()[0].kallsyms()
 
+    def round_trip_s(self) -> float:
+        """Seconds that a request to the agent takes that finds nothing to do."""
+        return self._ready()[0].round_trip_s()
+
     @property
     def transport(self) -> paramiko.Transport:
         """The guest's ssh transport, for whoever wants to do something by hand."""
@@ -211,6 +220,7 @@ class VirtualTarget:
                 f"the guest runs {hello['kernel']}, not {self._machine.release}",
                 fix=f"bpfthrow kernels rm {self._kernel.name}, then fetch it again",
             )
+        self._heard = len(guest.console_text())
         self._facts = Facts(
             release=hello["kernel"],
             accelerator=self._machine.accelerator,

@@ -114,6 +114,7 @@ def target(monkeypatch):
             made.guests.append(guest)
             made._guest, made._client = guest, FakeClient(left, guest)
             made._facts = Facts("6.12.107", "tcg", "1", "bpftool")
+            made._heard = len(guest.console)
 
         monkeypatch.setattr(made, "_boot", boot)
         return made
@@ -147,6 +148,14 @@ def test_the_last_words_are_decoded_where_symbols_are_known(target, monkeypatch)
     crashed = target(panics).run(CASE)
     assert crashed.verdict is Verdict.CRASHED
     assert "0xffffffff81000310    <- ffffffff81000310 is f3+0x10/0x100" in crashed.kernel_log
+
+
+def test_a_panic_between_two_cases_is_a_crash_of_the_second(target):
+    machine = target(_ran, _vanishes, _ran)
+    machine.run(CASE)
+    machine.guests[0].console += "[ 9.1] Kernel panic - not syncing: x\n"
+    assert machine.run(CASE).verdict is Verdict.CRASHED
+    assert machine.run(CASE).verdict is Verdict.RAN
 
 
 def test_a_hang_is_its_own_verdict_and_the_guest_is_thrown_away(target):
