@@ -69,7 +69,7 @@ class CallGraph:
     @cached_property
     def might_throw(self) -> frozenset[int]:
         """Functions that hold a throw or refer to one that does (might_throw in 7.3's cfg.c)."""
-        return self._with_callers({at for at, found in enumerate(self.throws) if found})
+        return self.with_callers({at for at, found in enumerate(self.throws) if found})
 
     @cached_property
     def tail_calls(self) -> frozenset[int]:
@@ -88,7 +88,8 @@ class CallGraph:
             if any(wanted(insn) for _, insn in _insns(self.program, function))
         )
 
-    def _with_callers(self, found: set[int]) -> frozenset[int]:
+    def with_callers(self, found: set[int]) -> frozenset[int]:
+        """Functions that refer to one of `found`, over any number of others; and these."""
         while True:
             more = {
                 at

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.verify import helpermem, signatures
+from harness.verify import helpermem, signatures, sleeping
 from harness.verify import registers as r
 from harness.verify.prediction import Category, Rejection
 from harness.verify.registers import Reg, scalar
@@ -67,6 +67,7 @@ def call(walk: Walk, index: int) -> bool:
             fix="make the function static",
             certain=True,
         )
+    sleeping.check_call(walk, index)
     if refused is not None:
         raise refused
     walk.called.add(index)

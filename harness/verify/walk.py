@@ -105,6 +105,13 @@ class Walk:
         return head.endswith(".s") or self.kind == "syscall"
 
     @cached_property
+    def sleepers(self) -> frozenset[int]:
+        """Functions (index) that may sleep."""
+        from harness.verify.sleeping import sleepers  # noqa: PLC0415  # it types a Walk
+
+        return sleepers(self)
+
+    @cached_property
     def maps(self) -> dict[str, MapView]:
         """Maps and sections of globals, by name."""
         return map_views(self.subject.obj, self.program)
