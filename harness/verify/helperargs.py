@@ -13,7 +13,7 @@ from harness.bpf.mapdef import MapType
 from harness.verify import helpermem, locks
 from harness.verify import registers as r
 from harness.verify.frames import EMPTY, SPILL, ZERO
-from harness.verify.memory import READS_PACKET, WRITES_PACKET, readable
+from harness.verify.memory import READS_PACKET, WRITES_PACKET, check_alignment, readable
 from harness.verify.prediction import Category
 from harness.verify.registers import type_name
 
@@ -160,6 +160,8 @@ def _check_kind(  # one argument of one call
         _check_of_map(walk, number, arg, reg, passed)
     elif kind == "mem" and arg.size_bytes:
         helpermem.access(walk, reg, number, arg.size_bytes, write=arg.writes, raw=arg.uninit)
+        if "aligned" in arg.flags:
+            check_alignment(walk, reg, 0, arg.size_bytes)
     elif kind in ("size", "size0"):
         before = proto.args[number - 2]
         assert reg.num is not None

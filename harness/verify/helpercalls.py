@@ -246,7 +246,9 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
             and passed.key is not None
             and passed.key < view.max_entries
         ):
-            flags = 0
+            if view.varies and walk.release < (7, 0):
+                walk.unknown("a constant index into an inner map of varying size")
+            flags = flags if view.varies else 0
         locked = any(kind == "bpf_spin_lock" for kind, _, _ in view.special)
         number = walk.new_id() if flags or locked else 0
         if view.inner is not None and not flags:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG
 _READ_ONLY: Final = 1 << 7
 _WRITE_ONLY: Final = 1 << 8
+# BPF_F_INNER_MAP: maps of other sizes may take its place
+_INNER_MAP: Final = 1 << 12
 _CONSTANT: Final = (".rodata", ".kconfig")
 
 
@@ -38,6 +40,8 @@ class MapView:
     inner: MapView | None = None
     read_only: bool = False
     write_only: bool = False
+    # of an inner map: others of the kind may have another number of entries
+    varies: bool = False
     # content that never changes, of a frozen section
     content: bytes | None = None
     value_type_id: int = 0
@@ -68,6 +72,7 @@ def _view(obj: Object, m: MapDef) -> MapView:
         inner=_view(obj, m.inner) if m.inner is not None else None,
         read_only=bool(m.flags & _READ_ONLY),
         write_only=bool(m.flags & _WRITE_ONLY),
+        varies=bool(m.flags & _INNER_MAP),
         value_type_id=m.value_type_id,
     )
 

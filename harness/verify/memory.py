@@ -91,7 +91,7 @@ def _cut(walk: Walk, value: Reg, size: int, *, signed: bool) -> Reg:
 def _read(walk: Walk, base: Reg, regno: int, off: int, size: int, *, signed: bool) -> Reg:
     kind, flags = base.type, base.flags
     if kind == r.STACK:
-        _check_alignment(walk, base, off, size)
+        check_alignment(walk, base, off, size)
         stack.check_bounds(walk, base, regno, off, size, write=False)
         return stack.load(walk, base, off, size)
     if kind == r.MAP_VALUE and not flags & r.MAYBE_NULL:
@@ -164,7 +164,7 @@ def write(
     """Store `value`, or the constant `number`, or (both None) anything."""
     kind, flags = base.type, base.flags
     if kind == r.STACK:
-        _check_alignment(walk, base, off, size)
+        check_alignment(walk, base, off, size)
         stack.check_bounds(walk, base, regno, off, size, write=True)
         stack.store(walk, base, off, size, value, number)
     elif kind == r.MAP_VALUE and not flags & r.MAYBE_NULL:
@@ -210,8 +210,16 @@ def write(
 # ---- bounds -------------------------------------------------------------------------------------
 
 
-def _check_alignment(walk: Walk, base: Reg, off: int, size: int) -> None:
-    """Stack accesses are always aligned; nothing else must be on x86-64."""
+# words for what must be aligned in front of "access"
+_ALIGNED: Final = {
+    r.STACK: "stack ", r.MAP_VALUE: "value ", r.MAP_KEY: "key ", r.CTX: "context ",
+}  # fmt: skip
+
+
+def check_alignment(walk: Walk, base: Reg, off: int, size: int) -> None:
+    """check_ptr_alignment(): of stacks always, of the rest for atomics and some arguments."""
+    if base.type == r.ARENA:
+        return
     at = base.off + off
     aligned = (
         not at % size if base.num is None else add(base.num.tnum, const(at & U64)).aligned(size)
@@ -219,7 +227,7 @@ def _check_alignment(walk: Walk, base: Reg, off: int, size: int) -> None:
     if not aligned:
         walk.reject(
             Category.MEMORY,
-            f"misaligned stack access off {{{{.*}}}} size {size}",
+            f"misaligned {_ALIGNED.get(base.type, '')}access off {{{{.*}}}} size {size}",
             errno=13,
         )
 
@@ -378,3 +386,4 @@ def _check_atomic_base(walk: Walk, insn: Insn, number: int) -> None:
             verb = "loads from" if insn.imm == 0x100 else "stores into"
             words = f"BPF_ATOMIC {verb} R{number} {type_name(base)} is not allowed"
         walk.reject(Category.REGISTER_TYPE, words, errno=13)
+    check_alignment(walk, base, insn.off, insn.size_bytes)
