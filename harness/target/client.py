@@ -63,6 +63,7 @@ class AgentClient:
         # have the verifier's statistics in the log of accepted programs
         self._statistics = statistics
         self._pushed: dict[str, tuple[str, Object]] = {}
+        # of an earlier guest of the same kernel, where there was one
         self._features: dict[str, str] = {}
         self._rules = splats.load_rules()
 
@@ -79,6 +80,10 @@ class AgentClient:
             answer = self._agent.request("probe", timeout_s, features=[feature])
             self._features |= answer["features"]
         return self._features.get(feature, f"nobody knows how to probe {feature!r}")
+
+    def remember(self, features: dict[str, str]) -> None:
+        """What was probed in another guest of the same machine need not be probed again."""
+        self._features |= features
 
     @property
     def features(self) -> dict[str, str]:

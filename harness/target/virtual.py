@@ -6,6 +6,7 @@ guest that cannot be had is remembered, so that the rest does not wait for it ag
 """
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import paramiko
 
 from harness import kernels, tools
 from harness.config import Settings
-from harness.errors import MachineLostError, WorldError
+from harness.errors import BpfthrowError, MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
-from harness.symbols import decode
+from harness.symbols import Symbols, decode
 from harness.target import boot, channel, postmortem, symbols, vm
 from harness.target.base import FRESH, Facts
 from harness.target.client import AgentClient, missing_options
@@ -54,6 +55,10 @@ class VirtualTarget:
         self._used = self._spent = False
         # length of its console when the last case had ended
         self._heard = 0
+        # what was probed in earlier guests
+        self._features: dict[str, str] = {}
+        # read once, when a guest has died
+        self._symbols: Symbols | None = None
 
     def begin(self) -> None:
         """Start the guest without waiting for it: the host has other things to do meanwhile."""
@@ -123,6 +128,8 @@ class VirtualTarget:
         if self._aborted or self._broken is not None:
             return False
         guest = self._guest
+        if guest is not None and self._fresh:
+            return True
         if guest is not None and guest.lock is not None:
             # somebody else's warm guest stays as it is; the next one would be that again
             self._let_go()
@@ -214,24 +221,30 @@ class VirtualTarget:
         statistics = self._settings.statistics
         place = f"{PLACE}/objects"
         self._client = AgentClient(agent, files.push, place, factor, statistics=statistics)
-        hello = self._client.hello()
+        self._client.remember(self._features)
+        # one that was restored is what the one before it was
+        if self._facts is None or guest.state is None:
+            self._facts = self._asked(self._client, guest.boot_s)
+        self._heard = len(guest.console_text())
+        if self._died:
+            self._died = False
+            symbols.learn(self._kernel, self._client)
+
+    def _asked(self, client: AgentClient, boot_s: float) -> Facts:
+        hello = client.hello()
         if hello["kernel"] != self._machine.release:
             raise MachineLostError(
                 f"the guest runs {hello['kernel']}, not {self._machine.release}",
                 fix=f"bpfthrow kernels rm {self._kernel.name}, then fetch it again",
             )
-        self._heard = len(guest.console_text())
-        self._facts = Facts(
+        return Facts(
             release=hello["kernel"],
             accelerator=self._machine.accelerator,
             jit=str(hello.get("jit", "")),
             loader=hello["bpftool"],
             expects_throw=self._kernel.expects_throw,
-            boot_s=guest.boot_s,
+            boot_s=boot_s,
         )
-        if self._died:
-            self._died = False
-            symbols.learn(self._kernel, self._client)
 
     def _connected(self) -> vm.Guest:
         self.begin()
@@ -271,14 +284,20 @@ class VirtualTarget:
         seen = postmortem.examine(guest, console_from, verdict, error, patience)
         self._drop()
         self._died = True
-        known = symbols.at_hand(self._kernel)
-        log = decode(seen.kernel_log, known) if known else seen.kernel_log
+        # the next guest is restored while the host reads symbols; where it cannot be had, the next
+        # case hears of it
+        if not self._aborted:
+            with suppress(BpfthrowError, OSError):
+                self.begin()
+        self._symbols = self._symbols or symbols.at_hand(self._kernel)
+        log = decode(seen.kernel_log, self._symbols) if self._symbols else seen.kernel_log
         return replace(seen, kernel_log=log, provenance=Provenance(kernel=self._machine.release))
 
     def _let_go(self) -> None:
         self._used = self._spent = False
         client, self._client = self._client, None
         if client is not None:
+            self._features |= client.features
             client.close()
         self._guest = None
 

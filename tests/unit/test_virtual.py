@@ -117,6 +117,8 @@ def target(monkeypatch):
             made._heard = len(guest.console)
 
         monkeypatch.setattr(made, "_boot", boot)
+        # where the next guest is begun ahead, after a death
+        monkeypatch.setattr(made, "begin", lambda: None)
         return made
 
     monkeypatch.setattr(virtual, "_DEATH_S", 0.1)
@@ -329,7 +331,7 @@ def test_trees_of_one_release_are_told_apart(kernel, name):
 def test_a_fresh_guest_is_never_the_one_there_was(monkeypatch, warm):
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
     old, new = FakeGuest(lock=object() if warm else None), FakeGuest()
-    machine._guest = old
+    machine._guest, machine._used = old, True
     monkeypatch.setattr(boot, "_warm", lambda _: pytest.fail("looked for a warm guest"))
     monkeypatch.setattr(saved, "find", lambda _: None)
     monkeypatch.setattr(vm, "start", lambda *_, **__: new)
@@ -337,6 +339,33 @@ def test_a_fresh_guest_is_never_the_one_there_was(monkeypatch, warm):
     assert machine._guest is new
     assert old.stopped is not warm
     assert old.released is warm
+
+
+def test_a_guest_that_was_begun_ahead_is_fresh_already(monkeypatch):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    machine._guest = FakeGuest()
+    monkeypatch.setattr(boot, "new", lambda *_, **__: pytest.fail("started another one"))
+    assert machine.renew()
+
+
+def test_after_a_death_the_next_guest_is_begun_at_once(target, monkeypatch):
+    machine = target(_panics, _ran)
+    begun = []
+    monkeypatch.setattr(machine, "begin", lambda: begun.append(len(machine.guests)))
+    machine.run(CASE)
+    assert begun == [1]
+    machine.run(CASE)
+    assert begun == [1]
+
+
+def test_a_next_guest_that_cannot_be_had_does_not_hide_the_death(target, monkeypatch):
+    machine = target(_panics)
+
+    def begin():
+        raise MachineLostError("no space")
+
+    monkeypatch.setattr(machine, "begin", begin)
+    assert machine.run(CASE).verdict is Verdict.CRASHED
 
 
 def test_an_interrupted_target_is_not_renewed():
