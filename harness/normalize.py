@@ -90,7 +90,8 @@ RULES = _rules(
     # 6.12 and earlier: R1_w=, R6_rD=, fp-8_w=
     ("liveness mark", r"\b(R\d+|fp-\d+)_[rwD]+=", r"\1="),
     # 6.1: ctx(off=0,imm=0), map_value(off=0,ks=4,vs=32,imm=0)
-    ("zero offset", r"(?<=[(,])(?:off|imm)=0(?:,|(?=\)))|,(?:off|imm)=0(?=\))", ""),
+    ("zero offset", r",(?:off|imm)=0(?=[,)])", ""),
+    ("zero offset", r"(?<=\()(?:off|imm)=0(?:,|(?=\)))", ""),
     # later kernels name the map: map_ptr(map=events,ks=0,vs=0)
     ("map name", r"(?<=[(,])map=[^,)]*,?", ""),
     ("old name of a bound", r"\b([us])32_(min|max)(?:_value)?=", r"\1\g<2>32="),

@@ -123,6 +123,7 @@ def test_kind_of(line, kind):
         # 6.1
         ("0: R1=ctx(off=0,imm=0) R10=fp0", "0: R1=ctx() R10=fp0"),
         ("R2=map_value(off=0,ks=4,vs=32,imm=0)", "R2=map_value(ks=4,vs=32)"),
+        ("R0=mem(id=1,off=0,imm=0)", "R0=mem(id=#)"),
         ("R2=map_value(map=unguarde.bss,ks=4,vs=32)", "R2=map_value(ks=4,vs=32)"),
         ("R1=scalar(s32_min=-1,u32_max=7)", "R1=scalar(smin32=-1,umax32=7)"),
         ("R1=scalar(smin=umin=1,smax=umax=9,var_off=(0x0; 0xf))",

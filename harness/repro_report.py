@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Who refuses a program, why, since when: as text and as JSON.
+
+Owns the layout and the grouping of kernels by rule. What a log says is harness.repro_log's
+business.
+"""
+
+import errno as numbers
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import normalize
+from harness.model import Observation, Verdict
+from harness.repro_load import Loaded
+from harness.repro_log import Evidence, Place
+
+SCHEMA = 1
+_WIDTH = 100
+_LINES_AROUND = 2
+_DIFF_LINES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one kernel says of one program."""
+
+    kernel: str
+    seen: Observation
+    # None where it was not refused
+    evidence: Evidence | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the kernel took the program."""
+        return self.seen.verdict is Verdict.RAN
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule; "" where it is none, or none that is known."""
+        found = self.evidence.found if self.evidence else None
+        return found.rule.name if found else ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes two kernels say the same, whatever the wording."""
+        if self.taken or self.evidence is None:
+            return (str(self.seen.verdict),)
+        return ("rule", self.rule) if self.rule else ("words", *self.evidence.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One program on every kernel."""
+
+    program: str
+    section: str
+    answers: tuple[Answer, ...]
+    # lines of C by file name and number, where they are known
+    source: dict[tuple[str, int], str] = field(default_factory=dict)
+    # what the model predicts, one line a series; where no kernel was there to ask
+    model: tuple[str, ...] = ()
+    # between which kernels the answer changed
+    bisected: tuple[str, str] | None = None
+
+
+# the relation between neighbours -----------------------------------------------------------------
+
+
+def relation(one: Answer, other: Answer) -> str:
+    """What a kernel's answer is to the one before it."""
+    if one.key != other.key:
+        return "another rule" if one.evidence and other.evidence else "another verdict"
+    if one.evidence is None or other.evidence is None:
+        return "the same"
+    if one.evidence.messages == other.evidence.messages and one.seen.errno == other.seen.errno:
+        return "the same"
+    return "the same rule, other wording"
+
+
+def groups(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """Refusals by rule, in the order of the first kernel that has each."""
+    found: dict[tuple[str, ...], list[Answer]] = {}
+    for answer in answers:
+        if answer.evidence is not None:
+            found.setdefault(answer.key, []).append(answer)
+    return list(found.values())
+
+
+# text --------------------------------------------------------------------------------------------
+
+
+def text(story: Story) -> str:
+    """The whole story of one program."""
+    lines = [f"{story.program} ({story.section})", *_table(story.answers)]
+    lines += [f"  {line}" for line in story.model]
+    if story.bisected:
+        lines += ["", f"  The answer changed between {story.bisected[0]} and {story.bisected[1]}."]
+    for group in groups(story.answers):
+        lines += ["", *_explained(story, group)]
+    for one, other in zip(story.answers, story.answers[1:], strict=False):
+        lines += _difference(one, other)
+    return "\n".join(lines)
+
+
+def _table(answers: Sequence[Answer]) -> list[str]:
+    rows = [("kernel", "release", "verdict", "errno", "")]
+    before: Answer | None = None
+    for answer in answers:
+        seen = answer.seen
+        words = _words(answer)
+        if before is not None and answer.evidence is not None and before.evidence is not None:
+            words = f"{relation(before, answer)}: {words}" if words else relation(before, answer)
+        rows.append(
+            (
+                answer.kernel,
+                seen.provenance.kernel,
+                "accepted" if answer.taken else str(seen.verdict),
+                _errno(seen.errno),
+                words,
+            )
+        )
+        before = answer
+    widths = [max(len(row[at]) for row in rows) for at in range(4)]
+    return [
+        "  " + "  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]).rstrip()
+        for r in rows
+    ]
+
+
+def _words(answer: Answer) -> str:
+    if answer.evidence is None:
+        return "" if answer.taken else answer.seen.message.split("\n", 1)[0]
+    return answer.evidence.messages[-1] if answer.evidence.messages else answer.seen.message
+
+
+def _errno(number: int | None) -> str:
+    return numbers.errorcode.get(number, str(number)) if number else ""
+
+
+def _explained(story: Story, group: Sequence[Answer]) -> list[str]:
+    """One rule: where, why, what was known, how to fix. Of the newest kernel, which says most."""
+    newest = group[-1].evidence
+    assert newest is not None
+    kernels = ", ".join(answer.kernel for answer in group)
+    found = newest.found
+    title = f"{found.rule.name} ({found.rule.category})" if found else "a rule without a row here"
+    lines = [f"{title}: {kernels}"]
+    if newest.refused:
+        lines += [f"  --> {_where(newest.refused)}", *_code(story, newest)]
+    lines += [line for message, who in _said(group) for line in _fact(who, message)]
+    lines += _fact("why", why(newest))
+    registers = (f"{name}={state}" for name, state in newest.registers.items())
+    lines += _fact("known there", "  ".join(registers))
+    if found:
+        lines += _fact("fix", found.rule.fix) + _fact("said by", found.rule.said_by)
+        lines += _fact("since", found.rule.since)
+    if newest.cut:
+        lines += _fact("note", "the log is longer than its buffer: its end is missing")
+    return lines
+
+
+def why(evidence: Evidence) -> str:
+    """The rule in words, with the places of this program."""
+    if evidence.found is None:
+        return ""
+    words = evidence.found.rule.words
+    if evidence.taken:
+        places = ", ".join(_short(place) for place in evidence.taken)
+        words += f"; taken at {places}"
+    return words
+
+
+def _said(group: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+    """Each wording with the kernels that have it."""
+    wordings: dict[tuple[str, ...], list[str]] = {}
+    for answer in group:
+        assert answer.evidence is not None
+        wordings.setdefault(answer.evidence.messages, []).append(answer.kernel)
+    for messages, kernels in wordings.items():
+        who = "says" if len(wordings) == 1 else f"{', '.join(kernels)} says"
+        for message in messages:
+            yield message, who
+
+
+def _fact(name: str, text: str) -> list[str]:
+    if not text:
+        return []
+    head = f"   = {name}: "
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False
+    )
+
+
+def _where(place: Place) -> str:
+    line = f"{_file(place)}:{place.line.number}, " if place.line and place.line.number else ""
+    instruction = f": {place.instruction}" if place.instruction else ""
+    return f"{line}instruction {place.number}{instruction}"
+
+
+def _short(place: Place) -> str:
+    if place.line and place.line.number:
+        return f"line {place.line.number} ({place.line.text.rstrip(';')})"
+    return f"instruction {place.number}"
+
+
+def _code(story: Story, evidence: Evidence) -> list[str]:
+    """The lines of C that matter, and those around them."""
+    refused = evidence.refused
+    assert refused is not None
+    if refused.line is None or not refused.line.number:
+        return [f"      | {refused.line.text}"] if refused.line else []
+    at, file = refused.line.number, _file(refused)
+    places = [place for place in evidence.taken if place.line and _file(place) == file]
+    marks = {place.line.number: "taken here" for place in places if place.line}
+    known = {number: line for (name, number), line in story.source.items() if name == file}
+    for place in (refused, *evidence.taken):
+        if place.line and _file(place) == file:
+            known.setdefault(place.line.number, place.line.text)
+    shown = sorted(n for n in known if abs(n - at) <= _LINES_AROUND or n in marks)
+    width = len(str(shown[-1]))
+    rows, before = [], 0
+    for number in shown:
+        if before and number > before + 1:
+            rows.append(f"  {'...':>{width + 2}}")
+        note = f"    <- {marks[number]}" if number in marks and number != at else ""
+        sign = ">" if number == at else " "
+        rows.append(f"  {sign} {number:{width}} | {known[number].rstrip()}{note}")
+        before = number
+    return rows
+
+
+def _file(place: Place) -> str:
+    return place.line.file.rpartition("/")[2] if place.line else ""
+
+
+def _difference(one: Answer, other: Answer) -> list[str]:
+    if one.evidence is None or other.evidence is None:
+        return []
+    found = normalize.difference(one.seen.log, other.seen.log, (one.kernel, other.kernel), 1)
+    if not found:
+        return []
+    more = len(found) - _DIFF_LINES
+    tail = [f"({more} more lines: --json has the logs)"] if more > 0 else []
+    title = f"From {one.kernel} to {other.kernel}: {relation(one, other)}"
+    return ["", title, *(f"  {line}" for line in [*found[:_DIFF_LINES], *tail])]
+
+
+# JSON --------------------------------------------------------------------------------------------
+
+
+def document(file: str, stories: Sequence[Story]) -> dict[str, Any]:
+    """Plain JSON types; docs/repro.md describes them."""
+    return {"schema": SCHEMA, "file": file, "programs": [_story(story) for story in stories]}
+
+
+def _story(story: Story) -> dict[str, Any]:
+    return {
+        "program": story.program,
+        "section": story.section,
+        "bisected": list(story.bisected) if story.bisected else None,
+        "model": list(story.model),
+        "kernels": [_answer(answer) for answer in story.answers],
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    seen, found = answer.seen, answer.evidence
+    return {
+        "kernel": answer.kernel,
+        "release": seen.provenance.kernel,
+        "verdict": "accepted" if answer.taken else str(seen.verdict),
+        "errno": seen.errno,
+        "rule": answer.rule or None,
+        "category": found.found.rule.category if found and found.found else None,
+        "messages": list(found.messages) if found else [],
+        "why": why(found) if found else "",
+        "fix": found.found.rule.fix if found and found.found else "",
+        "refused": _place(found.refused) if found else None,
+        "taken": [_place(place) for place in found.taken] if found else [],
+        "registers": found.registers if found else {},
+        "log": seen.log,
+    }
+
+
+def _place(place: Place | None) -> dict[str, Any] | None:
+    if place is None:
+        return None
+    line = place.line
+    return {
+        "instruction": place.number,
+        "text": place.instruction,
+        "file": line.file if line else "",
+        "line": line.number if line else 0,
+        "source": line.text if line else "",
+    }
+
+
+# a run and the bundle that it repeats ------------------------------------------------------------
+
+
+def against(
+    bundled: Sequence[Loaded], now: Sequence[Answer], program: str, old: list[Answer]
+) -> str:
+    """One line for each kernel of now: how it compares with the bundle's nearest one."""
+    rows = []
+    for answer in now:
+        before = _nearest(bundled, answer, program)
+        match = next((each for each in old if before and each.kernel == before.kernel), None)
+        if match is not None:
+            said = relation(match, answer)
+            rows.append(f"  {match.kernel} in the bundle, {answer.kernel} now: {said}")
+    return "\n".join(rows)
+
+
+def _nearest(bundled: Sequence[Loaded], answer: Answer, program: str) -> Loaded | None:
+    """The bundle's load on the same kernel, else on one of its series, else its newest."""
+    own = [load for load in bundled if program in load.seen]
+    same = [load for load in own if load.kernel == answer.kernel]
+    series = Loaded(answer.kernel, {program: answer.seen}).series
+    alike = [load for load in own if load.series == series]
+    return next(iter([*same, *alike, *own[::-1]]), None)

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""`bpfthrow repro`: evidence from real logs, the story of one program on several kernels."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import cli, repro_load
+from harness.bpf.elf import read_object
+from harness.bpf.link import link
+from harness.build import PROGS, build
+from harness.model import Observation, Provenance, Verdict
+from harness.repro_load import Loaded, bisect
+from harness.repro_log import evidence
+from harness.repro_report import Answer, groups, relation
+
+DATA = Path(__file__).parent.parent / "data" / "load-log"
+SOURCE = PROGS / "reject" / "iterator_live.bpf.c"
+RELEASES = {"6.12": "6.12.107", "6.18": "6.18.15", "7.3": "7.3.4"}
+
+
+def log(name):
+    return (DATA / f"{name}.txt").read_text()
+
+
+def refused(kernel, name="iterator-live", errno=22):
+    return Observation(
+        Verdict.REJECTED,
+        message="the useful line",
+        errno=errno,
+        log=log(f"{kernel}-{name}"),
+        provenance=Provenance(f"vm-{kernel}", RELEASES[kernel], "tcg", "1", loader="bpftool"),
+    )
+
+
+TAKEN = Observation(Verdict.RAN, provenance=Provenance("vm-8.0", "8.0.1"))
+LOST = Observation(Verdict.LOST, message="8.0 did not boot\nfix: look")
+
+
+# evidence -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", RELEASES)
+def test_where_it_was_refused_and_where_it_was_taken(kernel):
+    found = evidence(log(f"{kernel}-iterator-live"), "")
+    assert (found.refused.number, found.refused.instruction) == (12, "(85) call bpf_throw")
+    assert (found.refused.line.file, found.refused.line.number) == ("iterator_live.bpf.c", 27)
+    (taken,) = found.taken
+    assert (taken.number, taken.line.number) == (5, 24)
+    assert found.registers["R1"] == "scalar(smin=0xffffffff80000000,smax=0x7fffffff)"
+    assert found.registers["refs"] == "#1"
+    assert found.registers["fp-8"].startswith("iter_num(")
+    assert not found.cut
+
+
+def test_every_reference_that_is_held_is_named_with_who_holds_it():
+    for kernel in ("6.12", "7.3"):
+        found = evidence(log(f"{kernel}-everything-held"), "")
+        assert [place.number for place in found.taken] == [5, 22, 43]
+        assert [place.line.number for place in found.taken] == [67, 52, 37]
+        # in the main program and in the function between
+        assert found.registers["R7 of frame 0"].startswith("ptr_session(")
+        assert found.registers["R7 of frame 1"].startswith("ringbuf_mem(")
+
+
+def test_a_region_has_no_number_in_the_message():
+    (taken,) = evidence(log("7.3-rcu-held"), "").taken
+    assert (taken.number, taken.line.text) == (0, "bpf_rcu_read_lock();")
+
+
+def test_the_register_that_a_message_names():
+    for kernel in ("6.18", "7.3"):
+        found = evidence(log(f"{kernel}-unguarded-index"), "")
+        assert found.registers["R2"].startswith("map_value(ks=4,vs=32,smin=0")
+
+
+def test_no_instruction_where_the_verifier_looked_at_none():
+    found = evidence(log("7.3-missing-newline"), "")
+    assert found.refused is None  # it names instruction 1, of which the log has no line
+    found = evidence("", "prog 'x': cannot find exception callback 'nowhere'")
+    assert found.found.rule.name == "callback-unknown"
+    assert found.refused is None
+
+
+def test_lines_come_from_the_object_where_the_log_has_none():
+    program = link(read_object(build([SOURCE])[0]), "refused")
+    bare = "\n".join(
+        line for line in log("6.12-iterator-live").splitlines() if not line.startswith(";")
+    )
+    found = evidence(bare, "", program)
+    assert found.refused.line.number == 27
+    assert found.taken[0].line.number == 24
+
+
+def test_a_log_that_was_cut_says_so():
+    whole = log("6.12-iterator-live")
+    assert evidence(whole[: len(whole) // 2], "").cut
+
+
+# one rule, two rules ------------------------------------------------------------------------
+
+
+def answer(kernel, seen):
+    known = evidence(seen.log, seen.message) if seen.verdict is Verdict.REJECTED else None
+    return Answer(kernel, seen, known)
+
+
+A612, A618, A73 = (answer(kernel, refused(kernel)) for kernel in RELEASES)
+
+
+def test_relations():
+    assert relation(A612, A612) == "the same"
+    assert relation(A612, A618) == "the same rule, other wording"
+    assert relation(A618, A73) == "the same rule, other wording"
+    assert relation(A612, answer("6.12", refused("6.12", errno=95))).endswith("other wording")
+    assert relation(A618, answer("6.18", refused("6.18", "unguarded-index"))) == "another rule"
+    assert relation(A73, answer("8.0", TAKEN)) == "another verdict"
+    # words that no row knows: the same only when they are the same
+    odd = [Observation(Verdict.REJECTED, message=words) for words in ("odd", "odd", "odder")]
+    one, same, other = (answer("x", seen) for seen in odd)
+    assert relation(one, same) == "the same"
+    assert relation(one, other) == "another rule"
+
+
+def test_groups():
+    other = answer("6.18b", refused("6.18", "unguarded-index"))
+    found = groups([A612, other, A618, answer("8.0", TAKEN), A73])
+    assert [[each.kernel for each in group] for group in found] == [["6.12", "6.18", "7.3"],
+                                                                    ["6.18b"]]  # fmt: skip
+
+
+# bisecting ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first_bad", [1, 2, 3, 4, 5, 6])
+def test_bisect_finds_the_pair_with_few_loads(first_bad):
+    names = [f"k{n}" for n in range(7)]
+    asked = []
+
+    def load(name):
+        asked.append(name)
+        bad = names.index(name) >= first_bad
+        return Loaded(name, {"p": refused("7.3") if bad else TAKEN})
+
+    def same(one, other):
+        return one.seen["p"].verdict is other.seen["p"].verdict
+
+    loaded, pair = bisect(names, load, same)
+    assert pair == (names[first_bad - 1], names[first_bad])
+    assert [each.kernel for each in loaded] == sorted(asked)
+    assert len(asked) <= 5
+    assert len(set(asked)) == len(asked)
+
+
+def test_bisect_of_what_did_not_change():
+    loaded, pair = bisect(["a", "b", "c"], lambda name: Loaded(name, {}), lambda *_: True)
+    assert pair is None
+    assert [each.kernel for each in loaded] == ["a", "c"]
+
+
+# the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """No machine: each kernel's answer, as recorded; the tests may change them."""
+    answers = {kernel: refused(kernel) for kernel in RELEASES} | {"6.1": TAKEN}
+
+    def load_on(names, obj, programs, settings, **_):
+        return [Loaded(name, dict.fromkeys(programs, answers[name])) for name in names]
+
+    monkeypatch.setattr(repro_load, "load_on", load_on)
+    return answers
+
+
+def repro(*arguments):
+    return cli.main(["repro", *map(str, arguments)])
+
+
+def test_the_story(kernels, capsys):
+    assert repro(SOURCE, "--kernel", "6.1", "--kernel", "6.12", "--kernel", "7.3") == 1
+    out = capsys.readouterr().out
+    assert "6.1     8.0.1     accepted" in out
+    assert "7.3     7.3.4     rejected  EINVAL  the same rule, other wording: bpf_throw" in out
+    assert "reference-held (resource-lifetime): 6.12, 7.3" in out
+    assert "--> iterator_live.bpf.c:27, instruction 12: (85) call bpf_throw" in out
+    assert "bpf_iter_num_new(&numbers, 0, 5);    <- taken here" in out
+    # the source file has lines without code, too
+    assert "  > 27 | \t\tbpf_throw(*number);" in out
+    assert "taken at line 24" in out
+    assert "= said by: check_reference_leak(), kernel/bpf/verifier.c" in out
+    assert "From 6.12 to 7.3: the same rule, other wording" in out
+    assert "+bpf_throw would lead to reference leak" in out
+
+
+def test_accepted_by_all(kernels, capsys):
+    assert repro(SOURCE, "--kernel", "6.1") == 0
+    assert "accepted" in capsys.readouterr().out
+
+
+def test_json(kernels, capsys):
+    assert repro(SOURCE, "--kernel", "7.3", "--json") == 1
+    data = json.loads(capsys.readouterr().out)
+    (program,) = data["programs"]
+    (kernel,) = program["kernels"]
+    assert (kernel["rule"], kernel["category"]) == ("reference-held", "resource-lifetime")
+    assert (kernel["refused"]["line"], kernel["taken"][0]["line"]) == (27, 24)
+    assert kernel["log"] == log("7.3-iterator-live")
+
+
+def test_bisecting_from_the_command(kernels, capsys):
+    assert repro(SOURCE, "--bisect") == 1
+    assert "The answer changed between 6.1 and 6.12." in capsys.readouterr().out
+
+
+def test_the_model_answers_where_no_kernel_can(kernels, capsys):
+    kernels["7.3"] = LOST
+    assert repro(SOURCE, "--kernel", "7.3") == 128
+    captured = capsys.readouterr()
+    assert "no kernel could be asked; the verifier model" in captured.out
+    assert "8.0 did not boot" in captured.err
+
+
+def test_a_bundle_and_back(kernels, tmp_path, capsys):
+    out = tmp_path / "out.tar"
+    repro(SOURCE, "--kernel", "6.12", "--kernel", "6.18", "--bundle", out)
+    first = capsys.readouterr().out
+    again = tmp_path / "again.tar"
+    repro(SOURCE, "--kernel", "6.12", "--kernel", "6.18", "--bundle", again)
+    capsys.readouterr()
+    assert out.read_bytes() == again.read_bytes()
+    assert repro(out, "--kernel", "6.12", "--kernel", "7.3") == 1
+    text = capsys.readouterr().out
+    assert "6.12 in the bundle, 6.12 now: the same" in text
+    assert "6.18 in the bundle, 7.3 now: the same rule, other wording" in text
+    # the source travels: lines without code are there
+    assert "  > 27 | \t\tbpf_throw(*number);" in first
+    assert "  > 27 | \t\tbpf_throw(*number);" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ((SOURCE, "--prog", "nobody"), "no program 'nobody'"),
+        (("nowhere.bpf.o",), "nowhere.bpf.o"),
+        (("nowhere.bpf.c",), "no such file"),
+        (("nowhere.tar",), "cannot read"),
+        ((SOURCE, "--kernel", "9.99"), "9.99"),
+        ((SOURCE, "--bundle", "nowhere/out.tar"), "no directory"),
+    ],
+)
+def test_mistakes(kernels, capsys, arguments, word):
+    assert repro(*arguments) == 2
+    assert word in capsys.readouterr().err
