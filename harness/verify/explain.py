@@ -17,7 +17,10 @@ from harness.verify.prediction import Prediction, Step, Verdict
 
 _WIDTH = 100
 _LINES_AROUND = 2
+# in a pattern: lines of the log that are left out
+_LINES = r"{{[\s\S]*}}"
 _ANY_NUMBER = re.compile(r"\{\{[^}]*\}\}")
+_NAMED = re.compile(r"\binstruction (\d+)\b")
 _TITLES = {Verdict.ACCEPT: "accepted", Verdict.REJECT: "rejected", Verdict.UNKNOWN: "unknown"}
 
 
@@ -49,8 +52,8 @@ def brief(answer: Answer) -> list[str]:
 
 
 def words(prediction: Prediction) -> str:
-    """The kernel's words, `N` for numbers that differ from load to load."""
-    return _ANY_NUMBER.sub("N", prediction.message)
+    """The kernel's words, `N` for numbers that differ from load to load, `/` between lines."""
+    return _ANY_NUMBER.sub("N", prediction.message.replace(_LINES, " / "))
 
 
 def explain(answer: Answer) -> str:
@@ -66,10 +69,10 @@ def explain(answer: Answer) -> str:
     if found.message:
         code = f"  ({numbers.errorcode.get(found.errno, found.errno)})" if found.errno else ""
         lines += _fact("kernel says", words(found) + code)
-    lines += _fact("why", found.why) if found.why else []
+    lines += _fact("why", _with_lines(answer, found.why)) if found.why else []
     lines += _fact("fix", found.fix) if found.fix else []
     for bug in found.bugs:
-        lines += _fact("known bug", bug)
+        lines += _fact("known bug", _with_lines(answer, bug))
     if found.verdict is Verdict.ACCEPT:
         lines += _fact("explored", f"{found.explored} instructions")
     if found.derivation:
@@ -80,6 +83,16 @@ def explain(answer: Answer) -> str:
 def _fact(name: str, text: str) -> list[str]:
     head = f"   = {name}: "
     return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _with_lines(answer: Answer, text: str) -> str:
+    """The text with the line of C behind each instruction that it names."""
+
+    def add(match: re.Match[str]) -> str:
+        line = _line(answer, int(match[1]))
+        return f"{match[0]} (line {line.number})" if line is not None else match[0]
+
+    return _NAMED.sub(add, text)
 
 
 def _place(answer: Answer) -> str:

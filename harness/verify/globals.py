@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.verify import helpermem, signatures, sleeping
+from harness.verify import helpermem, signatures, sleeping, throws
 from harness.verify import registers as r
 from harness.verify.prediction import Category, Rejection
 from harness.verify.registers import Reg, scalar
@@ -76,6 +76,8 @@ def call(walk: Walk, index: int) -> bool:
     regs = walk.regs
     void = walk.returns_void(index)
     regs[0:6] = [r.UNREADABLE if void else scalar(walk.domain.unknown)] + [r.UNREADABLE] * 5
+    if walk.flow.throws[index] and profile.global_throw_leaks:
+        throws.note_leak(walk, references=True)
     return walk.flow.throws[index] and not profile.global_throw_leaks
 
 

@@ -27,7 +27,8 @@ def bugs(subject: Subject, graph: CallGraph, explored: Explored | None) -> tuple
         _throw_in_loop(subject, graph),
         _private_stack(subject, graph),
     )
-    return tuple(each for each in found if each)
+    leaks = sorted(explored.leaks) if explored is not None else []
+    return (*(each for each in found if each), *(f"G: {each}" for each in leaks))
 
 
 def _stale_callback(subject: Subject, graph: CallGraph, explored: Explored | None) -> str:

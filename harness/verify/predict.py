@@ -26,7 +26,7 @@ from harness.verify.prediction import (
 from harness.verify.rules import rules_of
 
 # instructions that are explored before the answer is "unknown"; a kernel explores a million
-DEFAULT_BUDGET = 100_000
+DEFAULT_BUDGET = 50_000
 
 
 def predict(

@@ -142,5 +142,7 @@ class Explored:
     insns: int = 0
     # whether some path throws
     threw: bool = False
+    # what this kernel accepts at a throw though it should not: sentences, with the instruction
+    leaks: set[str] = field(default_factory=set)
     # instruction -> registers in front of it on each path, where explore() was asked to keep them
     states: dict[int, list[Any]] = field(default_factory=dict)

@@ -61,7 +61,7 @@ def throw(walk: Walk) -> None:
             Category.POLICY,
             "calling kernel function bpf_throw is not allowed",
             errno=13,
-            why=f"programs of type {walk.kind or walk.program.section} may not throw in this kernel",
+            why=f"programs of type {walk.kind or walk.program.section} may not throw here",
             fix="return the value instead",
         )
     cookie = walk.regs[1]
@@ -79,8 +79,22 @@ def throw(walk: Walk) -> None:
     walk.explored.threw = True
     if walk.program.exception_callback is None:
         check_value(walk, 1, "R1")
+    if len(walk.state.frames) > 1 and profile.static_throw_leaks:
+        note_leak(walk, references=False)
     check_held(walk, throws=True)
     end_in_loop(walk)
+
+
+def note_leak(walk: Walk, *, references: bool) -> None:
+    """Keep what stays held for good here, because this kernel does not look."""
+    state = walk.state
+    held = ["a read-side critical section of RCU"] if state.rcu else []
+    held += ["preemption off"] if state.preempt else []
+    held += ["interrupts off"] if state.held("irq") else []
+    held += ["a reference"] if references and any(ref.kind == "ptr" for ref in state.refs) else []
+    if held:
+        what = ", ".join(held)
+        walk.explored.leaks.add(f"a throw (instruction {walk.pc}) leaves {what} behind for good")
 
 
 def end_in_loop(walk: Walk) -> None:
@@ -114,7 +128,7 @@ def check_held(walk: Walk, *, throws: bool, called: bool = False) -> None:
         prefix = "bpf_throw"
     if regions and state.locked:
         _region(walk, f"{prefix} cannot be used inside bpf_spin_lock-ed region", "a lock is held")
-    _check_references(walk, throws=throws)
+    _check_references(walk, throws=throws, prefix=prefix)
     if not regions:
         return
     if state.held("irq"):
@@ -151,7 +165,7 @@ def _region(walk: Walk, message: str, why: str) -> None:
     )
 
 
-def _check_references(walk: Walk, *, throws: bool) -> None:
+def _check_references(walk: Walk, *, throws: bool, prefix: str = "") -> None:
     state = walk.state
     inner = len(state.frames) > 1
     callback = state.frames[-1].callback is not None and inner
@@ -163,9 +177,10 @@ def _check_references(walk: Walk, *, throws: bool) -> None:
             continue
         if not throws and early and callback and ref.frame != len(state.frames) - 1:
             continue
+        behind = rf"{{{{[\s\S]*}}}}{prefix} would lead to reference leak" if prefix else ""
         walk.reject(
             Category.RESOURCE_LIFETIME,
-            f"Unreleased reference id={{{{[0-9]+}}}} alloc_insn={ref.pc}",
+            f"Unreleased reference id={{{{[0-9]+}}}} alloc_insn={ref.pc}{behind}",
             why=f"the program would end here with the reference that instruction {ref.pc} acquired",
             fix="release it on every path to here",
             certain=True,
@@ -211,6 +226,8 @@ def check_value(walk: Walk, number: int, name: str) -> None:
         return
     of_global = bool(first.function) and first.function != callback
     if of_global and (early or number == 0):
+        if number and callback is None:
+            _note_range(walk)
         _check_global(walk, number)
         return
     if walk.kind == "lsm" and walk.target in _VOID_HOOKS:
@@ -220,6 +237,18 @@ def check_value(walk: Walk, number: int, name: str) -> None:
     if allowed is None:
         return
     _enforce(walk, reg, number, name, allowed, "At program exit", low_half=walk.kind == "lsm")
+
+
+def _note_range(walk: Walk) -> None:
+    """Keep a cookie that the program type may not return: nobody looks in a global function."""
+    cookie, allowed = walk.regs[1].num, value_range(walk)
+    void = walk.kind == "lsm" and walk.target in _VOID_HOOKS
+    if void or allowed is None or cookie is None:
+        return
+    span = cookie.narrow if walk.kind == "lsm" else cookie.wide
+    if not (allowed[0] <= span.smin and span.smax <= allowed[1]):
+        place = f"in a global function (instruction {walk.pc})"
+        walk.explored.leaks.add(f"a cookie thrown {place} may be outside of {allowed}")
 
 
 def _check_late(walk: Walk, number: int, low: int, high: int) -> None:
