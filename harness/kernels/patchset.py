@@ -194,9 +194,9 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _apply(patch: Patch, tree: Path) -> None:
+def _git_apply(patch: Patch, tree: Path, *options: str) -> tuple[int, str]:
     done = subprocess.run(
-        [tools.need("git"), "apply", "--whitespace=nowarn", "-"],
+        [tools.need("git"), "apply", "--whitespace=nowarn", *options, "-"],
         cwd=tree,
         input=patch.text.encode(errors="surrogateescape"),
         # a repository further up would change what paths mean
@@ -204,9 +204,17 @@ def _apply(patch: Patch, tree: Path) -> None:
         capture_output=True,
         check=False,
     )
-    if done.returncode == 0:
+    return done.returncode, done.stderr.decode(errors="replace").strip()
+
+
+def _apply(patch: Patch, tree: Path) -> None:
+    code, words = _git_apply(patch, tree)
+    if code == 0:
         return
-    words = done.stderr.decode(errors="replace").strip()
+    if _git_apply(patch, tree, "--reverse", "--check")[0] == 0:
+        raise UsageError(
+            f"{patch.origin}: {patch.subject!r} is in the source already", fix="leave it out"
+        )
     failed = _FAILED.search(words)
     where = f"{failed[1]}, line {failed[2]}" if failed else words.splitlines()[0]
     hunk = _hunk(patch.text, failed[1], int(failed[2])) if failed else []

@@ -186,7 +186,10 @@ def _key(*words: object) -> str:
 def _of_package(pattern: str) -> Wanted:
     if not pattern.startswith("linux-source-"):
         raise UsageError(f"deb:{pattern}: not a kernel source", fix="deb:linux-source-7.3")
-    package = apt.newest(pattern, _SUITES)
+    try:
+        package = apt.newest(pattern, _SUITES)
+    except UsageError as error:
+        raise UsageError(error.message, fix="apt-cache search linux-source shows some") from error
 
     def fill(tree: Path) -> None:
         require_space(2 * package.unpacked_bytes + TREE_BYTES, package.name)
@@ -223,7 +226,10 @@ def _of_git(path: Path) -> Wanted:
         try:
             return tools.run([tools.need("git"), "-C", str(path), *words], what=f"git in {path}")
         except WorldError as error:
-            raise UsageError(error.message, fix=_git_fix(error.evidence, path)) from error
+            said = error.evidence.partition("\n")[0] or error.message
+            raise UsageError(
+                f"git in {path}: {said}", fix=_git_fix(error.evidence, path)
+            ) from error
 
     if git("status", "--porcelain", "--untracked-files=no").strip():
         raise UsageError(

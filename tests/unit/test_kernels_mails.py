@@ -220,6 +220,13 @@ def test_the_hunk_that_does_not_fit_is_shown(tmp_path):
     assert "2.39.5" not in caught.value.message
 
 
+def test_a_patch_that_the_source_has_already(tmp_path):
+    path = tmp_path / "x.patch"
+    path.write_text(_diff("old", "two"))
+    with pytest.raises(UsageError, match="is in the source already"):
+        _applied(patchset.read([path]))
+
+
 def test_a_long_hunk_is_cut(tmp_path):
     path = tmp_path / "long.patch"
     path.write_text(

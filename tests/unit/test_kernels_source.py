@@ -192,6 +192,20 @@ def test_what_is_no_source(cache, tmp_path, make, words):
     assert not list((cache / "sources").glob("*")) if cache.exists() else True
 
 
+def test_a_checkout_of_somebody_else(cache, tree, tmp_path, monkeypatch):
+    """As in a container whose checkout another user made."""
+    (tree / ".git").mkdir()
+    words = f"fatal: detected dubious ownership in repository at '{tree}'\n\n\tgit config ...\n"
+    git = tmp_path / "bin/git"
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{words}END\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    with pytest.raises(UsageError, match="dubious ownership") as caught:
+        source.find(str(tree))
+    assert caught.value.fix == f"git config --global --add safe.directory {tree}"
+
+
 def test_a_package_that_is_no_source(cache):
     with pytest.raises(UsageError, match="not a kernel source"):
         source.obtain(source.find("deb:bash"))
