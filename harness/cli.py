@@ -16,6 +16,7 @@ from harness.errors import BpfthrowError, Exit, UsageError, WorldError
 VERBS = {
     "run": "harness.run_command",
     "compare": "harness.regress_command",
+    "repro": "harness.repro_command",
     "sim": "harness.sim.command",
     "verify": "harness.verify.command",
     "disasm": "harness.disasm_command",
