@@ -15,7 +15,7 @@ from harness.bpf.link import link
 from harness.bpf.program import Program, RefKind
 from harness.errors import ObjectError
 from harness.sim.semantics import PROFILES, Profile
-from harness.verify.prediction import Category, Rejection
+from harness.verify.prediction import Category, NotModelled, Rejection
 
 _EINVAL, _ENOENT, _ESRCH = 22, 2, 3
 # words of harness.bpf.link -> errno, rule, remedy
@@ -28,15 +28,22 @@ _WORDS = (
      "drop `static` (or the hidden visibility)"),
     ("exception_callback decl tag contains empty value", _EINVAL,
      "the exception_callback tag names nothing", "name a global function of this object"),
+    ("not found in kernel BTF", _ESRCH,
+     "the kernel has nothing of that name", "declare it __weak and ask whether it is there"),
+    ("incompatible types", _EINVAL,
+     "the kernel's declaration of that name is another one", "declare it as the kernel does"),
     ("bad call relo against", _EINVAL,
      "a call goes to a function outside of .text, which is a program of its own",
      "take SEC() off the function"),
 )  # fmt: skip
+_LACKING = re.compile(r"extern \(func ksym\) '(\w+)': not found in kernel BTF")
 _WHERE = re.compile(r"program '[^']*'(, function '[^']*')?: ")
 
 
 def linked(obj: Object, name: str, profile: Profile, environment: Environment) -> Program:
-    """The program as libbpf hands it to the kernel. Raises Rejection; ObjectError for no program.
+    """The program as libbpf hands it to the kernel.
+
+    Raises Rejection, NotModelled; ObjectError where the object has no such program.
 
     Without types of a kernel in `environment`, `profile` says which kernel functions there are.
     """
@@ -45,6 +52,9 @@ def linked(obj: Object, name: str, profile: Profile, environment: Environment) -
         program = link(obj, name, environment)
     except ObjectError as error:
         words = _WHERE.sub("", error.message.removeprefix(f"{obj.path}: "))
+        lacking = _LACKING.match(words)
+        if lacking is not None and lacking[1] not in absent(profile):
+            raise NotModelled(f"{lacking[1]}() is not in vmlinux: a module may have it") from error
         raise _refusal(words, error.fix or "") from error
     for pc, ref in sorted(program.refs.items()):
         if ref.kind is RefKind.KFUNC and not ref.weak and ref.name in absent(profile):
