@@ -154,8 +154,15 @@ def kind_of(line: str) -> Kind:
 
 
 def messages(log: str) -> tuple[str, ...]:
-    """What the verifier had to say, normalised: usually one line, in some kernels two."""
-    return tuple(line.text for line in lines(log) if line.kind is Kind.MESSAGE)
+    """What the verifier had to say in the end, normalised: usually one line, in some kernels two.
+
+    What it said on the way is left out: a call whose arguments were looked at in two ways, say.
+    """
+    found = lines(log)
+    walked = [at for at, line in enumerate(found) if line.kind is Kind.INSTRUCTION]
+    end = found[walked[-1] :] if walked else found
+    said = [line.text for line in end if line.kind is Kind.MESSAGE]
+    return tuple(said or [line.text for line in found if line.kind is Kind.MESSAGE])
 
 
 def message(text: str) -> str:

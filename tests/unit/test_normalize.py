@@ -49,7 +49,8 @@ def test_a_log_does_not_differ_from_itself_with_other_addresses_and_ids():
         ("7.3-rcu-held", ("bpf_throw cannot be used inside bpf_rcu_read_lock-ed region",)),
         # the newline that the kernel forgot
         ("7.3-missing-newline", ("insn 1 cannot call exception cb directly",)),
-        ("6.12-too-deep", ("R1 is not a scalar", "the call stack of 9 frames is too deep")),
+        # not what it said on the way
+        ("6.12-too-deep", ("the call stack of 9 frames is too deep",)),
         ("6.1-no-kfunc", ("kfunc 'bpf_throw' is referenced but wasn't resolved",)),
         # the verifier was never asked
         ("libbpf-no-callback", ()),
