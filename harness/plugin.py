@@ -9,7 +9,6 @@ Nothing is compiled, fetched or booted unless a test that is going to run needs 
 import dataclasses
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -17,10 +16,12 @@ from typing import Any, Literal
 import pytest
 
 from harness import config as settings_table
+from harness import workers
 from harness.config import Settings
 from harness.errors import BpfthrowError, MachineLostError, UsageError, WorldError
 from harness.hooks import HOOKS
 from harness.model import Case, Observation, Provenance, Result, Verdict
+from harness.plugin_machine import Machine
 from harness.report import table
 from harness.report.detail import detail, evidence
 from harness.report.outcome import (
@@ -33,7 +34,8 @@ from harness.report.outcome import (
     nothing_ran,
     outcome,
 )
-from harness.report.style import style_for
+from harness.report.style import clean, style_for
+from harness.workers import Arrived
 
 # settings that are options of pytest too; json, junit and profile are left to the command
 OPTIONS = (
@@ -49,39 +51,6 @@ _NOBODY = "no-kernel"
 
 
 @dataclass(slots=True)
-class Machine:
-    """One target of the session: opened by the first case that needs it, closed once."""
-
-    spec: str
-    label: str
-    settings: Settings
-    # why it cannot be had; the rest of its cases is skipped with this
-    broken: str = ""
-    _target: Any = None
-    _stack: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the machine has been had."""
-        return self._target is not None
-
-    def open(self) -> Any:
-        """The running target (harness.target.base.Target). Raises BpfthrowError."""
-        from harness.target import base  # noqa: PLC0415  # paramiko is slow to import
-
-        if self._target is None:
-            self._target = self._stack.enter_context(base.open_target(self.spec, self.settings))
-        return self._target
-
-    def close(self) -> tuple[str, ...]:
-        """Let go of the machine; what its last case left behind."""
-        with self._stack:
-            if self._target is None or self.broken:
-                return ()
-            return tuple(self._target.finish())
-
-
-@dataclass(slots=True)
 class _State:
     settings: Settings
     # specs of harness.target.base.open_target() -> label in test ids
@@ -89,16 +58,27 @@ class _State:
     cases: list[Case] | None = None
     results: list[Result] = field(default_factory=list)
     tested: dict[str, Tested] = field(default_factory=dict)
+    # from xdist's workers
+    arrived: Arrived = field(init=False)
     deselected: int = 0
     # outcomes of tests marked `kernel`, over all workers
     counts: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.arrived = Arrived(self.tested)
+
     def header(self) -> RunHeader:
         return RunHeader(tuple(self.tested.values()))
+
+    def found(self) -> list[Result]:
+        """Every result of the session, those of workers included."""
+        return [*self.results, *self.arrived.results()]
 
 
 _STATE = pytest.StashKey[_State]()
 _RESULT = pytest.StashKey[Result]()
+# number of a test in the order of collection, which all workers of xdist share
+_PLACE = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -206,6 +186,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=out)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Number the tests that are going to run."""
+    for number, item in enumerate(session.items):
+        item.stash[_PLACE] = number
+
+
 def _needs_kernel(item: pytest.Item) -> bool:
     asks = "bpf_target" in getattr(item, "fixturenames", ())
     return asks or item.get_closest_marker("kernel") is not None
@@ -247,7 +233,8 @@ def bpf_result(request: pytest.FixtureRequest, bpf_target: Machine, bpf_case: Ca
         # an agent that fails over one case is no reason to give up the machine
         if isinstance(error, MachineLostError) or not bpf_target.is_open:
             bpf_target.broken = first_line(error.message)
-        state.results.append(_lost(bpf_case, bpf_target, error))
+        lost = request.node.stash[_RESULT] = _lost(bpf_case, bpf_target, error)
+        state.results.append(lost)
         raise
     state.results.append(_remembered(request, bpf_target, result, target))
     if result.observed.verdict is Verdict.LOST:
@@ -302,8 +289,8 @@ class _Text:
     """
 
     def __init__(self, text: str, message: str) -> None:
-        self._text = text
-        self.reprcrash = SimpleNamespace(message=message)
+        self._text = clean(text)
+        self.reprcrash = SimpleNamespace(message=clean(message))
 
     def __str__(self) -> str:
         return self._text
@@ -321,44 +308,62 @@ def pytest_runtest_makereport(
     report = yield
     error = call.excinfo.value if call.excinfo else None
     result = item.stash.get(_RESULT, None)
+    if result and report.when == "setup" and hasattr(item.config, "workerinput"):
+        text = workers.packed(item.stash[_PLACE], result, item.config.stash[_STATE].tested.values())
+        setattr(report, workers.ATTRIBUTE, text)
     if isinstance(error, BpfthrowError):
         tail = "\n".join(getattr(error, "evidence", "").splitlines()[-20:])
-        text = f"{error}\n{tail}" if tail else str(error)
-        report.longrepr = _Text(text, first_line(error.message))  # type: ignore[assignment]
+        _say(report, f"{error}\n{tail}" if tail else str(error), first_line(error.message))
     elif result and report.when == "call" and report.failed and outcome(result) in FAILURES:
         header = item.config.stash[_STATE].header()
-        text = detail(result, header, with_evidence=False)
-        report.longrepr = _Text(text, headline(result))  # type: ignore[assignment]
-        report.sections += evidence(result)
+        _say(report, detail(result, header, with_evidence=False), headline(result))
+        # what a kernel printed may be no text that xdist could bring over
+        found = [(title, clean(text)) for title, text in evidence(result)]
+        report.sections += found
         # sections do not reach pytest's JUnit XML, properties do
-        item.user_properties += evidence(result)
+        item.user_properties += found
     return report
+
+
+def _say(report: pytest.TestReport, text: str, message: str) -> None:
+    report.longrepr = _Text(text, message)  # type: ignore[assignment]
+    # of longrepr only the text comes over from a worker
+    setattr(report, workers.HEADLINE, clean(message))
 
 
 class _Tally:
     """Counts what became of the kernel tests; under xdist all workers' reports come here."""
 
     def __init__(self, state: _State) -> None:
+        self._state = state
         self._counts = state.counts
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count one report, set-up and tear-down only where they did not pass."""
+        if text := getattr(report, workers.ATTRIBUTE, ""):
+            self._state.arrived.take(text)
+        message = getattr(report, workers.HEADLINE, "")
+        if message and isinstance(report.longrepr, str):
+            report.longrepr = _Text(report.longrepr, message)  # type: ignore[assignment]
         if "kernel" in report.keywords and (report.when == "call" or not report.passed):
             self._counts[report.outcome] = self._counts.get(report.outcome, 0) + 1
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A session whose kernel tests all skipped is red."""
+    if hasattr(session.config, "workerinput"):
+        return  # a worker sees only a part
     if exitstatus == pytest.ExitCode.OK and _barren(session.config.stash[_STATE]):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _barren(state: _State) -> list[str]:
     """Why a session that looks green tested too little."""
-    if state.results:
+    if results := state.found():
         return [
             f"{name}: every case was unsupported, yet this kernel should have exceptions"
-            for name in nothing_ran(state.results, state.header())
+            for name in nothing_ran(results, state.header())
         ]
     if state.counts and set(state.counts) == {"skipped"}:
         return ["every kernel test was skipped"]
@@ -375,9 +380,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             " give --kernel 6.12",
             yellow=True,
         )
-    if state.results:
+    if results := state.found():
         terminalreporter.section("BPF exceptions")
-        text = table.render(state.results, state.header(), style_for(sys.stdout))
+        text = table.render(results, state.header(), style_for(sys.stdout))
         for line in text.splitlines():
             write(line)
     for reason in _barren(state):

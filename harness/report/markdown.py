@@ -4,6 +4,7 @@
 For the summary page of a CI step, a pull request or a mail; GitHub's flavour (tables, <details>).
 """
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 
@@ -66,9 +67,8 @@ def _failures(bad: Sequence[Result], header: RunHeader) -> Iterable[str]:
     yield from ("", "### Failures", "")
     for result in bad[:_DETAILS]:
         case = result.case
-        name = _plain(f"{case.id} [{case.hook}] on {result.target}")
-        why = _plain(headline(result))
-        yield f"<details><summary>{SYMBOLS[outcome(result)]} {name}: {why}</summary>"
+        name = f"{SYMBOLS[outcome(result)]} {case.id} [{case.hook}] on {result.target}"
+        yield f"<details><summary>{_escaped(f'{name}: {headline(result)}')}</summary>"
         yield from ("", *_block(detail(result, header)), "", "</details>")
     if len(bad) > _DETAILS:
         yield f"\n{len(bad) - _DETAILS} more: the JSON and the HTML page have them all."
@@ -84,7 +84,7 @@ def _rows(results: Sequence[Result]) -> Iterable[str]:
         bad = sum(not row.good for row in rows)
         mark = f"{SYMBOLS[Outcome.DIFFER]} {bad} of " if bad else ""
         state = " open" if bad else ""
-        yield f"<details{state}><summary>{_plain(topic)}: {mark}{len(rows)} rows</summary>"
+        yield f"<details{state}><summary>{_escaped(topic)}: {mark}{len(rows)} rows</summary>"
         yield from ("", _line(map(_plain, titles)), _line("---" for _ in titles))
         for row in rows:
             cells = [_cell(cell) for cell in row.cells]
@@ -106,6 +106,11 @@ def _line(cells: Iterable[str]) -> str:
 def _plain(text: str) -> str:
     """`text` without a meaning, in one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(clean(text).split()))
+
+
+def _escaped(text: str) -> str:
+    """`text` between HTML tags, where Markdown is not read."""
+    return html.escape(" ".join(clean(text).split()), quote=False)
 
 
 def _block(text: str) -> list[str]:
