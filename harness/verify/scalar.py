@@ -315,6 +315,17 @@ class Domain:
             self._learnt[key] = self._learn(op, a, b, bits)
         return self._learnt[key]
 
+    def learn_itself(self, op: str, a: Scalar, bits: int) -> Scalar:
+        """What `a` is where a OP a holds: kernels before 7.0 learn from both sides."""
+        one, other = self.learn(op, a, a, bits)
+        return self._whole(
+            Scalar(
+                tnum.intersect(one.tnum, other.tnum),
+                self.wide.meet(one.wide, other.wide),
+                self.narrow.meet(one.narrow, other.narrow),
+            )
+        )
+
     def _learn(self, op: str, a: Scalar, b: Scalar, bits: int) -> tuple[Scalar, Scalar]:
         if op in ("gt", "ge", "sgt", "sge"):
             b, a = self.learn(FLIPPED[op], b, a, bits)
