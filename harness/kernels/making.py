@@ -54,12 +54,12 @@ def compile_kernel(argv: list[str], out: Path, tree: Path, name: str, held: int)
     (out / _MARK).touch()
     began = time.monotonic()
     progress = _Progress(name, _steps(out))
-    with log.open("w") as lines, _make(argv, held) as process:
+    with log.open("w", buffering=1) as lines, _make(argv, held) as process:
         assert process.stdout is not None
         for line in process.stdout:
             lines.write(line)
             if _STEP.match(line):
-                progress.step(line.strip())
+                progress.step(line.strip().replace(f"{out}/", "").replace(f"{tree}/", ""))
     progress.end()
     (out / _MARK).unlink()
     if process.returncode:
