@@ -266,7 +266,7 @@ def run_all(plan: Plan, started: Mapping[str, Begun]) -> list[Share]:
             raise
     schedule.record({spec: run_.timed for spec, run_ in runs.items()})
     return [
-        Share(spec, run_.tested, tuple(in_order(results[spec], chosen)))
+        Share(spec, run_.tested, tuple(in_order(results[spec], chosen)), run_.seconds)
         for spec, run_ in runs.items()
     ]
 
@@ -331,7 +331,7 @@ def _with_trace(result: Result, profile: str) -> Result:
 def _report(results: Sequence[Result], header: RunHeader, settings: config.Settings) -> None:
     # files first: whoever reads the table may stop reading
     if settings.json:
-        document.write(settings.json, document.dumps(results))
+        document.write(settings.json, document.dumps(results, header))
     if settings.junit:
         document.write(settings.junit, junit.junit(results, header))
     if settings.markdown:

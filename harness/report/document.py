@@ -9,18 +9,50 @@ from typing import Any
 from harness.errors import UsageError
 from harness.hooks import HOOKS
 from harness.model import Observation, Result, Verdict
-from harness.report.outcome import SUMMARY, Outcome, outcome, summary
+from harness.report import grid
+from harness.report.outcome import SUMMARY, Outcome, RunHeader, outcome, summary, targets_of
 from harness.wire import to_json
 
 SCHEMA = 1
 
 
-def document(results: Sequence[Result]) -> dict[str, Any]:
+def document(results: Sequence[Result], header: RunHeader | None = None) -> dict[str, Any]:
     """Plain JSON types for a whole run."""
+    targets = targets_of(results)
     return {
         "schema": SCHEMA,
         "summary": summary(results),
+        "targets": [_target(name, results, header or RunHeader()) for name in targets],
+        "matrix": [_row(row, targets) for row in grid.rows(results)],
         "cases": [case_object(result) for result in results],
+    }
+
+
+def _target(name: str, results: Sequence[Result], header: RunHeader) -> dict[str, Any]:
+    target = header.target(name)
+    return {
+        "name": name,
+        "kernel": target.release,
+        "accelerator": target.accelerator,
+        "jit": target.jit,
+        "loader": target.loader,
+        "expects_throw": target.expects_throw,
+        "seconds": target.seconds,
+        "summary": summary(result for result in results if result.target == name),
+    }
+
+
+def _row(row: grid.Row, targets: Sequence[str]) -> dict[str, Any]:
+    cells = zip(targets, row.cells, strict=True)
+    return {
+        "id": row.case_id,
+        "hooks": list(row.hooks),
+        "simulated": row.simulated,
+        "varies": row.varies,
+        "cells": {
+            name: {"outcome": cell.outcome and str(cell.outcome), "text": cell.text}
+            for name, cell in cells
+        },
     }
 
 
@@ -61,9 +93,9 @@ def observation_object(observation: Observation) -> dict[str, Any]:
     return {"retval": observation.retval, **plain}
 
 
-def dumps(results: Sequence[Result]) -> str:
+def dumps(results: Sequence[Result], header: RunHeader | None = None) -> str:
     """The document as text."""
-    return json.dumps(document(results), indent=1) + "\n"
+    return json.dumps(document(results, header), indent=1) + "\n"
 
 
 def write(path: Path, text: str) -> None:
@@ -80,7 +112,21 @@ _STR, _INT, _BOOL, _NUMBER = (str,), (int,), (bool,), (int, float)
 _LIST, _DICT = (list,), (dict,)
 _NONE = type(None)
 
-_DOCUMENT: dict[str, tuple[type, ...]] = {"schema": _INT, "summary": _DICT, "cases": _LIST}
+_DOCUMENT: dict[str, tuple[type, ...]] = {
+    "schema": _INT, "summary": _DICT, "targets": _LIST, "matrix": _LIST, "cases": _LIST
+}  # fmt: skip
+# what a document of an earlier version may lack
+_LATER = frozenset({"targets", "matrix"})
+_TARGET: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "kernel", "accelerator", "jit", "loader"), _STR),
+    "expects_throw": _BOOL,
+    "seconds": _NUMBER,
+    "summary": _DICT,
+}
+_ROW: dict[str, tuple[type, ...]] = {
+    "id": _STR, "hooks": _LIST, "simulated": _STR, "varies": _BOOL, "cells": _DICT
+}  # fmt: skip
+_CELL: dict[str, tuple[type, ...]] = {"outcome": (str, _NONE), "text": _STR}
 _SUMMARY = dict.fromkeys(SUMMARY, _INT)
 _PROVENANCE = dict.fromkeys(
     ("source", "kernel", "accelerator", "jit", "engine", "loader", "attached_by"), _STR
@@ -143,6 +189,14 @@ def problems(data: Any) -> list[str]:
     if data["schema"] != SCHEMA:
         found.append(f"$.schema: {data['schema']} is not {SCHEMA}")
     found += _object("$.summary", data["summary"], _SUMMARY)
+    for index, target in enumerate(data.get("targets", ())):
+        found += _object(f"$.targets[{index}]", target, _TARGET)
+    for index, row in enumerate(data.get("matrix", ())):
+        found += _object(f"$.matrix[{index}]", row, _ROW) or [
+            problem
+            for name, cell in row["cells"].items()
+            for problem in _object(f"$.matrix[{index}].cells.{name}", cell, _CELL)
+        ]
     for index, case in enumerate(data["cases"]):
         found += _case(f"$.cases[{index}]", case)
     if not found:
@@ -195,7 +249,7 @@ def _counts(counts: Mapping[str, int], cases: Sequence[Any]) -> list[str]:
 def _object(where: str, data: Any, keys: Mapping[str, tuple[type, ...]]) -> list[str]:
     if not isinstance(data, dict):
         return [f"{where}: not an object"]
-    found = [f"{where}: missing key {key!r}" for key in keys if key not in data]
+    found = [f"{where}: missing key {key!r}" for key in keys if key not in {*data, *_LATER}]
     found += [f"{where}: unknown key {key!r}" for key in data if key not in keys]
     # bool is an int to Python, not to JSON: type() rather than isinstance()
     found += [

@@ -57,6 +57,11 @@ class Row:
     cells: tuple[Cell, ...]
 
     @property
+    def case_id(self) -> str:
+        """The case's id."""
+        return f"{self.topic}/{self.name}" if self.topic else self.name
+
+    @property
     def good(self) -> bool:
         """Whether no cell fails."""
         return all(cell.good for cell in self.cells)
