@@ -238,16 +238,22 @@ def check_region(
     """check_mem_region_access(): [offset, offset + size) lies in [0, limit) for every offset."""
     at = base.off + off
     number = base.num
-    if number is None:
-        if at < 0:
-            _negative(walk, regno, base, at, size, limit)
-        _inside(walk, base, regno, at, size, limit, zero_size, "min")
-        return
-    low = number.smin + at
-    if low < 0 and (number.smin < 0 or walk.release >= (7, 0)):
-        _negative(walk, regno, base, low, size, limit)
+    late = walk.release >= (7, 0)
+    low = at if number is None else number.smin + at
+    # of the register alone: before 7.0 its fixed offset is not part of it
+    smallest = (0 if number is None else number.smin) + (base.off if late else 0)
+    if smallest < 0 and low < 0:
+        walk.reject(
+            Category.MEMORY,
+            f"R{regno} min value is negative, either use unsigned index or do a if (index >=0) "
+            "check.",
+            errno=13,
+            why=f"the offset may be {low}",
+        )
     _inside(walk, base, regno, low, size, limit, zero_size, "min")
-    if number.umax + (at if walk.release >= (7, 0) else 0) >= MAX_VAR_OFF:
+    if number is None:
+        return
+    if number.umax + (base.off if late else 0) >= MAX_VAR_OFF:
         walk.reject(
             Category.MEMORY,
             f"R{regno} unbounded memory access, make sure to bounds check any such access",
@@ -256,17 +262,6 @@ def check_region(
             fix="compare it with the size first, or assert that it is in range",
         )
     _inside(walk, base, regno, number.umax + at, size, limit, zero_size, "max")
-
-
-def _negative(walk: Walk, regno: int, base: Reg, at: int, size: int, limit: int) -> None:
-    if base.num is None and walk.release < (7, 0):
-        _outside(walk, base, regno, at, size, limit, "min")
-    walk.reject(
-        Category.MEMORY,
-        f"R{regno} min value is negative, either use unsigned index or do a if (index >=0) check.",
-        errno=13,
-        why=f"the offset may be {at}",
-    )
 
 
 def _inside(
