@@ -91,11 +91,20 @@ class Guest:
 
     def hang_up(self) -> None:
         """Close the connection and wait until sshd has: who connects sooner finds the old one."""
+        self._hear_out()
         self._close()
         deadline = Deadline(_HANG_UP_S * self.scale)
         with suppress(WorldError), qmp.Monitor(self.run_dir, deadline) as monitor:
             while monitor.open_in_guest(PORTS[0]) and not deadline.over:
                 time.sleep(_POLL_S)
+
+    def _hear_out(self) -> None:
+        # sshd that is left with words for nobody tries for ever, and takes the guest's whole CPU
+        from harness.target import channel  # noqa: PLC0415  # see connect()
+
+        if self.transport is not None:
+            with channel.limited(self.transport, _HANG_UP_S * self.scale):
+                self.transport.global_request("keepalive@openssh.com")
 
     def _close(self) -> None:
         if self.transport is not None:
@@ -131,6 +140,8 @@ class Guest:
             self.keeper.stdin.close()
             self.keeper.wait()
             self.keeper = None
+            # the keeper has, unless it was killed
+            shutil.rmtree(self.run_dir, ignore_errors=True)
         else:
             guests.end_detached(self.run_dir)
             if self.process is not None:
