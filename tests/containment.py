@@ -8,23 +8,15 @@ about numbers that it found to be of no importance: from there on such a run is 
 function begins that is verified by itself.
 """
 
-import argparse
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from verifier_logs import logs_of
-
-from harness import config, suite
-from harness.bpf.environment import NOWHERE
-from harness.environments import environment_of, needs_kernel
 from harness.errors import ObjectError, UsageError
-from harness.series import series_of
 from harness.sim.frames import CALLBACK, EXCEPTION_CALLBACK, PROGRAM
 from harness.sim.memory import STACKS, TAG
-from harness.sim.run import load, run_case
+from harness.sim.run import run_case
 from harness.sim.trace import Trace
-from harness.target.base import open_target
 
 MAX_VIOLATIONS = 100
 # the verifier takes a subprogram that tail-calls for one that returns what stands behind the call:
@@ -234,37 +226,3 @@ def check(case, profile, logs, environment):
     except (ObjectError, UsageError) as error:
         outcome.others[f"not run: {error}"] += 1
     return outcome
-
-
-def campaign(target, cases):
-    """All cases on what one kernel's verifier said: Outcome. Rejected programs have no log."""
-    series = series_of(target.release)
-    logs = logs_of(target, sorted({case.object for case in cases}))
-    total = Outcome()
-    for case in cases:
-        if case.program in logs[case.object]:
-            environment = environment_of(target.release) if _asks(case) else NOWHERE
-            total.add(check(case, series, logs[case.object], environment))
-    return total
-
-
-def _asks(case):
-    return needs_kernel(load(case.object))
-
-
-def main():
-    """The campaign on one kernel: `python tests/containment.py --kernel 6.12`."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    config.add_arguments(parser, ["kernel", "cpus", "memory", "accelerator", "timeout_scale"])
-    settings = config.resolve(parser.parse_args())
-    for kernel in settings.kernel or ("default",):
-        with open_target(f"vm:{kernel}", settings) as target:
-            found = campaign(target, suite.collect())
-        print(f"{target.name}: {found.numbers} numbers and {found.pointers} pointers before")
-        print(f"{found.judged} instructions; {found.beyond} behind the end of a path,")
-        print(f"{found.holes} behind tail calls of subprograms that the kernel trusts")
-        print(f"violations: {len(found.violations)}", *found.violations[:20], sep="\n")
-
-
-if __name__ == "__main__":
-    main()

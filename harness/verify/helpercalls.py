@@ -43,6 +43,9 @@ _MAX_ERRNO: Final = 4095
 # CONFIG_NR_CPUS of x86-64 at most
 _MAX_CPUS: Final = 8192
 _NO_EFFECT: Final = frozenset({"int", "void"})
+# a subprogram that tail-calls returns anything: Linux kernel commit e3245f899007 (v6.19), which is
+# in 6.18.15 too and not in 6.12.107
+_TAIL_CALLS_RETURN: Final = (6, 18)
 # helpers with rules of their own that are not here
 _NOT_HERE: Final = frozenset({
     "bpf_timer_init", "bpf_timer_set_callback", "bpf_timer_start", "bpf_timer_cancel",
@@ -80,9 +83,23 @@ def call(walk: Walk, insn: Insn) -> int:
     result = _result(walk, name, proto, passed)
     walk.regs[0:6] = [result] + [r.UNREADABLE] * 5
     _check_map(walk, name, number, passed)
+    if name == "bpf_tail_call" and walk.release >= _TAIL_CALLS_RETURN:
+        return _tail_called(walk)
     if name in prototypes.CHANGES_PACKET:
         forget_packets(walk)
     return walk.pc + 1
+
+
+def _tail_called(walk: Walk) -> int:
+    """The call that fails goes on, later; the one that succeeds returns anything to the caller."""
+    if len(walk.state.frames) == 1:
+        return walk.pc + 1
+    from harness.verify.calls import return_to_caller  # noqa: PLC0415  # a circle otherwise
+
+    walk.push(walk.state.copy(), walk.pc + 1)
+    forget_packets(walk)
+    walk.regs[0] = scalar(walk.domain.unknown)
+    return return_to_caller(walk)
 
 
 def _check_context(walk: Walk, name: str, number: int, proto: Prototype) -> None:
@@ -184,7 +201,7 @@ def _tail_call(walk: Walk, passed: Passed) -> None:
         if held:
             words = f"tail_call cannot be used inside {region} region"
             walk.reject(Category.EXECUTION_CONTEXT, words, certain=True)
-    if len(state.frames) > 1 and walk.release >= (7, 0):
+    if len(state.frames) > 1 and walk.release >= _TAIL_CALLS_RETURN:
         throws.check_tail_call(walk)
 
 
