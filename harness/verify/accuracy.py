@@ -8,11 +8,12 @@ model is right, too, if it names the bug.
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.bpf.elf import Object, read_object
+from harness.bpf.environment import NOWHERE, Environment
 from harness.logmatch import missing
 from harness.model import Case, Expectation
 from harness.model import Verdict as Seen
@@ -22,6 +23,7 @@ from harness.verify.prediction import Prediction, Verdict
 
 _EXPRESSION = re.compile(r"\{\{.*?\}\}")
 _THROW = "throw"
+_NONE: Mapping[str, Environment] = {}
 _WANTED = {Seen.RAN: Verdict.ACCEPT, Seen.REJECTED: Verdict.REJECT}
 
 
@@ -74,22 +76,31 @@ class Count:
         return (self.right + self.wrong) / total if total else 1.0
 
 
-def measure(cases: Iterable[Case], series: Sequence[str] = SERIES) -> list[Judged]:
-    """Judge each program of the cases once for each series. Raises ObjectError."""
+def measure(
+    cases: Iterable[Case],
+    series: Sequence[str] = SERIES,
+    kernels: Mapping[str, Environment] = _NONE,
+) -> list[Judged]:
+    """Judge each program of the cases once for each series. Raises ObjectError.
+
+    `kernels`: series -> what libbpf would learn of its kernel.
+    """
     programs: dict[tuple[str, str], Case] = {}
     for case in cases:
         programs.setdefault((case.object, case.program), case)
     objects = {case.object: read_object(case.object) for case in programs.values()}
     return [
-        judge(objects[case.object], case, name) for case in programs.values() for name in series
+        judge(objects[case.object], case, name, kernels.get(name, NOWHERE))
+        for case in programs.values()
+        for name in series
     ]
 
 
-def judge(obj: Object, case: Case, series: str) -> Judged:
+def judge(obj: Object, case: Case, series: str, kernel: Environment = NOWHERE) -> Judged:
     """One program on one series."""
     claim = dict(case.per_series).get(series, case.expectation)
     started = time.perf_counter()
-    found = predict(obj, case.program, series)
+    found = predict(obj, case.program, series, environment=kernel)
     duration_s = time.perf_counter() - started
     return Judged(case, series, claim, found, _outcome(case, claim, found), duration_s)
 
