@@ -4,12 +4,21 @@
 import csv
 import io
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
+import harness
 from harness.cli import main
 from harness.verify.veristat import COLUMNS
 
+ROOT = Path(harness.__file__).parent.parent
+SHOWN = re.findall(
+    r"```\n\$ bpfthrow (verify .*progs/.*\.bpf\.c.*)\n((?:.*\n)+?)```",
+    (ROOT / "docs/verify.md").read_text(encoding="utf-8"),
+)
 FALLS_OUT = """
 #define END __builtin_unreachable()
 SEC("tc") int entry(struct __sk_buff *skb) { bpf_throw(3); END; }
@@ -127,3 +136,14 @@ def test_file_that_is_none(capsys, tmp_path):
     path.write_bytes(b"no object")
     assert main(["verify", str(path)]) == 2
     assert "x.bpf.o" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "printed"), SHOWN)
+def test_page_shows_what_is_printed(capsys, monkeypatch, command, printed):
+    monkeypatch.chdir(ROOT)
+    main(shlex.split(command))
+    assert capsys.readouterr().out == printed
+
+
+def test_page_shows_something():
+    assert len(SHOWN) == 2
