@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from harness import accel, kernels, tools
 from harness.config import Settings
-from harness.errors import MachineLostError
 from harness.kernels import Kernel
 from harness.target import guests, saved, vm
 from harness.target.archive import agent_archive
@@ -53,12 +52,24 @@ def new(machine: Machine, *, detached: bool, cold: bool = False) -> vm.Guest:
     """A guest of our own: restored where one was saved, else booted; does not wait for it."""
     name = label(machine.name)
     state = None if cold else saved.find(machine)
-    if state is not None:
+    restored = state and _restored(machine, state, detached=detached, name=name)
+    if restored:
+        return restored
+    return vm.start(machine, detached=detached, name=name)
+
+
+def _restored(
+    machine: Machine, state: saved.Saved, *, detached: bool, name: str
+) -> vm.Guest | None:
+    # twice, because a guest whose keeper or QEMU was killed says nothing against its state
+    for last in (False, True):
         try:
             return vm.restore(machine, state, detached=detached, name=name)
-        except (MachineLostError, OSError) as error:
-            give_up(state, str(error))
-    return vm.start(machine, detached=detached, name=name)
+        except (saved.StateError, OSError) as error:
+            if last or not isinstance(error, saved.StateError) or error.refused:
+                give_up(state, str(error))
+                break
+    return None
 
 
 def give_up(state: saved.Saved, reason: str) -> None:

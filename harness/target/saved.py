@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import tools
+from harness.errors import MachineLostError
 from harness.paths import cache_dir, locked, remove, require_space, staged
 from harness.target.machine import Machine, recipe
 from harness.target.opening import Opening
@@ -26,6 +27,15 @@ _KEYS = ("user_key", "host_key")
 _RUN_DIR = "@RUN_DIR@"
 # of one kernel: two checkouts that take turns, each with an agent of its own
 _KEPT = 2
+
+
+class StateError(MachineLostError):
+    """A saved guest that was not restored."""
+
+    def __init__(self, message: str, *, refused: bool) -> None:
+        super().__init__(message)
+        # QEMU said so: the state is of no use. Otherwise something else may have been in the way
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)

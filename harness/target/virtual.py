@@ -18,7 +18,7 @@ from harness.errors import BpfthrowError, MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.symbols import Symbols, decode
-from harness.target import boot, channel, postmortem, symbols, vm
+from harness.target import boot, channel, postmortem, saved, symbols, vm
 from harness.target.base import FRESH, Facts
 from harness.target.client import AgentClient, missing_options
 from harness.target.machine import Machine
@@ -55,6 +55,8 @@ class VirtualTarget:
         self._used = self._spent = False
         # length of its console when the last case had ended
         self._heard = 0
+        # whether a restored guest has let nobody in
+        self._doubted = False
         # what was probed in earlier guests
         self._features: dict[str, str] = {}
         # read once, when a guest has died
@@ -260,11 +262,18 @@ class VirtualTarget:
             guest.stop()
             self._guest = None
             if guest.state is not None:
-                boot.give_up(guest.state, error.message)
+                self._doubt(guest.state, error)
             else:
                 tools.say(f"{error.message}; another one is started in its place")
             return self._connected()
         return guest
+
+    def _doubt(self, state: saved.Saved, error: MachineLostError) -> None:
+        # a QEMU that was killed says nothing against its state, unless it happens again
+        refused = isinstance(error, saved.StateError) and error.refused
+        if refused or self._doubted:
+            boot.give_up(state, error.message)
+        self._doubted = True
 
     def _explain(self, message: str, client: AgentClient) -> str:
         # A kernel that should have exceptions and has not is a failure that names the option.

@@ -163,7 +163,7 @@ def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
 def restore(machine: Machine, state: Saved, *, detached: bool = False, name: str = "") -> Guest:
     """Restore a saved guest; returns while QEMU reads its memory. connect() waits for it.
 
-    MachineLostError when QEMU does not take it.
+    StateError when QEMU does not take it, or ends.
     """
     run_dir = _run_dir(name)
     guest = Guest(machine, run_dir, None, boot_s=state.boot_s, prepared=True, state=state)
@@ -180,7 +180,8 @@ def restore(machine: Machine, state: Saved, *, detached: bool = False, name: str
     except WorldError as error:
         words = login.last_words(guest)
         guest.stop()
-        raise MachineLostError(f"{error.message}{words and ': '}{words}") from error
+        message = f"{error.message}{words and ': '}{words}"
+        raise saved.StateError(message, refused=bool(words)) from error
     except BaseException:
         guest.stop()
         raise
@@ -269,7 +270,7 @@ def connect(guest: Guest, timeout_s: float = BOOT_TIMEOUT_S, port: str = PORTS[0
     except MachineLostError as error:
         words = login.last_words(guest)
         if guest.state is not None:
-            raise MachineLostError(words or error.message) from error
+            raise saved.StateError(words or error.message, refused=bool(words)) from error
         if guest.boot_s:
             raise MachineLostError(
                 f"no way into the running guest of {guest.machine.release}: {error.message}"

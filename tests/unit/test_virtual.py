@@ -214,19 +214,34 @@ def test_a_warm_guest_that_refuses_us_is_replaced(monkeypatch, capsys):
     assert "ssh refused" in capsys.readouterr().err
 
 
-def test_a_restored_guest_that_refuses_us_is_forgotten_and_booted_anew(monkeypatch, capsys):
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_restored_guest_that_refuses_us_is_forgotten_and_booted_anew(
+    monkeypatch, capsys, refused
+):
+    """At once where QEMU says that it is the state, else when it happens again."""
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
     state = saved.Saved(Path("6.12-0"), (), saved.Opening(b""), 4.0)
     kept = [state]
     restored, fresh = FakeGuest(boot_s=4.0, state=state), FakeGuest()
+    tries = []
+
+    def restore(*_args, **_options):
+        tries.append(1)
+        return restored
+
+    def connect(guest, _timeout_s):
+        if guest.state is not None:
+            raise saved.StateError("ssh refused", refused=refused)
+
     monkeypatch.setattr(boot, "_warm", lambda _: None)
     monkeypatch.setattr(saved, "find", lambda _: kept[0] if kept else None)
     monkeypatch.setattr(saved, "forget", kept.remove)
-    monkeypatch.setattr(vm, "restore", lambda *_, **__: restored)
+    monkeypatch.setattr(vm, "restore", restore)
     monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
-    monkeypatch.setattr(vm, "connect", _refuses_warm_guests)
+    monkeypatch.setattr(vm, "connect", connect)
     assert machine._connected() is fresh
     assert restored.stopped
+    assert len(tries) == (1 if refused else 2)
     assert not kept
     assert "6.12-0 cannot be restored (ssh refused): booting anew" in capsys.readouterr().err
 
@@ -237,7 +252,7 @@ def test_a_guest_that_qemu_does_not_restore_is_booted_anew(monkeypatch, capsys, 
     state = saved.Saved(tmp_path / "6.12-0", (), saved.Opening(b""), 1.0)
 
     def refuse(*_args, **_options):
-        raise MachineLostError("QEMU ended: Missing section footer")
+        raise saved.StateError("QEMU ended: Missing section footer", refused=True)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(boot, "_warm", lambda _: None)
@@ -249,6 +264,26 @@ def test_a_guest_that_qemu_does_not_restore_is_booted_anew(monkeypatch, capsys, 
     assert machine._connected() is fresh
     assert not state.place.exists()
     assert "Missing section footer): booting anew" in capsys.readouterr().err
+
+
+def test_a_keeper_that_was_killed_says_nothing_against_the_state(monkeypatch, capsys):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    state = saved.Saved(Path("6.12-0"), (), saved.Opening(b""), 1.0)
+    fresh = FakeGuest(state=state)
+    ends = [saved.StateError("the guest's keeper ended with code -9", refused=False)]
+
+    def restore(*_args, **_options):
+        if ends:
+            raise ends.pop()
+        return fresh
+
+    monkeypatch.setattr(boot, "_warm", lambda _: None)
+    monkeypatch.setattr(saved, "find", lambda _: state)
+    monkeypatch.setattr(saved, "forget", lambda _: pytest.fail("forgot a good state"))
+    monkeypatch.setattr(vm, "restore", restore)
+    monkeypatch.setattr(vm, "connect", lambda *_: None)
+    assert machine._connected() is fresh
+    assert not capsys.readouterr().err
 
 
 def test_cold_means_cold(monkeypatch):
