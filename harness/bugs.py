@@ -160,6 +160,9 @@ def _judge(
         return Judgement.OTHER, f"known as {known.text} here; {words}"
     if status is Status.FINE:
         return Judgement.FINE, message
+    if status is Status.HUNG:
+        # what was interrupted is not what made it hang
+        return Judgement.KNOWN, words
     text = f"{words}\n{message}\n{result.observed.kernel_log}"
     if known.says and not re.search(known.says, text, re.MULTILINE):
         return Judgement.OTHER, f"nothing says {known.says!r}; {words}"

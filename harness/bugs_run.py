@@ -21,8 +21,12 @@ from harness.report.outcome import Tested
 from harness.symbols import Symbols
 from harness.target import boot, splats
 from harness.target.base import Target, open_target
+from harness.target.splats import Report
 from harness.target.symbols import symbols_of
 from harness.target.virtual import VirtualTarget
+
+# of AgentClient.finish()
+_LATE = "kernel log: "
 
 Chosen = Sequence[tuple[Bug, BugCase]]
 
@@ -115,7 +119,8 @@ def _findings(
                     target, [cases[case.id]], scale=settings.timeout_scale
                 )
                 share.tested = pipeline.tested(target, result, share.spec) or share.tested
-                finding = bugs.find(bug, case, result, splats.reports(_log(result), rules))
+                reports = splats.reports(result.observed.kernel_log, rules) + _late(result)
+                finding = bugs.find(bug, case, result, reports)
                 yield finding
                 if _did_harm(finding) and index < len(chosen) - 1:
                     target.renew()
@@ -139,10 +144,11 @@ def _opened(spec: str, settings: Settings) -> Iterator[Target]:
         yield target
 
 
-def _log(result: Result) -> str:
-    """The kernel log of the case, and of what it made happen when it was unloaded."""
-    late = [each.observed for each in result.differences if each.path == "leaks"]
-    return "\n".join([result.observed.kernel_log, *late])
+def _late(result: Result) -> tuple[Report, ...]:
+    """What the kernel said when the case was over and its program unloaded."""
+    said = (each.observed for each in result.differences if each.path == "leaks")
+    texts = (text.removeprefix(_LATE) for text in said if text.startswith(_LATE))
+    return tuple(splats.described(text) for text in texts)
 
 
 def _did_harm(finding: Finding) -> bool:

@@ -39,6 +39,8 @@ _REPORTERS = re.compile(
 )
 # longest report without an end marker
 _BLOCK_LINES = 120
+# how a fingerprint is written in a description
+_IN, _BELOW = "  in ", " < "
 # functions in a fingerprint
 _FUNCTIONS = 5
 # further denied lines ("WARNING: ... at") quoted below the first
@@ -167,7 +169,16 @@ def _describe(block: Sequence[str], rules: Rules) -> str:
     quoted = [line for line in block[1:] if (d := _denied(line, rules)) and not d.consequence]
     text = [block[0], *(f"  {line}" for line in quoted[:_QUOTED])]
     functions = fingerprint(block)
-    return "\n".join(text + ([f"  in {' < '.join(functions)}"] if functions else []))
+    return "\n".join(text + ([f"{_IN}{_BELOW.join(functions)}"] if functions else []))
+
+
+def described(text: str) -> Report:
+    """The report that find_splats() described as `text`, as far as that tells."""
+    lines = text.splitlines()
+    functions: tuple[str, ...] = ()
+    if lines[-1].startswith(_IN):
+        functions = tuple(lines.pop().removeprefix(_IN).split(_BELOW))
+    return Report(tuple(lines), functions)
 
 
 def fingerprint(block: Iterable[str]) -> tuple[str, ...]:

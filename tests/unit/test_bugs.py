@@ -104,6 +104,8 @@ CRASH = Known((Status.CRASHED,), "NULL pointer", ("jit_subprogs", "bpf_check"))
         (CRASH, replace(CRASHED, kernel_log="NULL pointer"), Judgement.OTHER, "in no report"),
         (Known((Status.CRASHED,)), CRASHED, Judgement.KNOWN, ""),
         (Known((Status.HUNG, Status.CRASHED)), CRASHED, Judgement.KNOWN, ""),
+        # what an interrupt found a hung kernel in is not what made it hang
+        (Known((Status.HUNG,), "x", ("f",)), Observation(Verdict.HUNG), Judgement.KNOWN, ""),
         (Known((Status.HUNG, Status.KILLED)), CRASHED, Judgement.OTHER, "hung or killed"),
         (CRASH, Observation(Verdict.UNSUPPORTED, message="throw: no"), Judgement.ABSENT, "no"),
         (CRASH, Observation(Verdict.LOST, message="console closed"), Judgement.LOST, "closed"),
@@ -290,6 +292,21 @@ def test_a_bug_that_is_new_or_shows_otherwise_turns_it_red(machine, capsys):
     assert "OTHER: hung" in said
     assert "jit_subprogs+0x894/0xaa0" in said
     assert "stale_callback" not in said
+
+
+def test_what_the_kernel_says_only_at_the_end_counts_as_well(machine, tmp_path):
+    late = (
+        "kernel log: Voluntary context switch within RCU\n  in rcu_note_context_switch < __schedule"
+    )
+    one = "kernel-bugs/held/rcu"
+    silent = replace(answers()[one], kernel_log="")
+    machine.target = FakeTarget("vm-6.12", answers() | {one: silent}, left_behind=(late,))
+    # the cases that are fine have it now, too
+    assert run("G", "--json", "bugs.json") == 1
+    (bug,) = json.loads((tmp_path / "bugs.json").read_text())["bugs"]
+    found = next(case["on"]["6.12"] for case in bug["cases"] if case["id"] == one)
+    assert found["judgement"] == "known"
+    assert found["reports"][0]["functions"] == ["rcu_note_context_switch", "__schedule"]
 
 
 def test_whole_logs_are_kept(machine, tmp_path):

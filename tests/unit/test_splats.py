@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError, WorldError
-from harness.target.splats import find_splats, load_rules
+from harness.target.splats import Report, described, find_splats, load_rules, reports
 
 DATA = Path(__file__).parent.parent / "data" / "kernel-log"
 TODAY = dt.date(2026, 11, 22)
@@ -180,3 +180,12 @@ def test_bad_rules(tmp_path, text, says):
         load_rules(write(tmp_path, text))
     assert says in str(caught.value)
     assert "splats.toml" in str(caught.value)
+
+
+def test_a_description_tells_what_it_was_made_of():
+    log = "BUG: x\nCall Trace:\n f+0x1/0x2\n g+0x1/0x2\n</TASK>\n"
+    (text,) = find_splats(log, load_rules(), TODAY)
+    assert described(text) == Report(("BUG: x",), ("f", "g"))
+    assert described("WARNING: y") == Report(("WARNING: y",), ())
+    (whole,) = reports(log, load_rules())
+    assert (whole.lines[0], whole.functions) == ("BUG: x", ("f", "g"))

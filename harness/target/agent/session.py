@@ -72,6 +72,10 @@ class Session:
         if case.hook not in HOOKS:
             raise UsageError(f"{case.id}: unknown hook {case.hook!r}", fix=", ".join(HOOKS))
         kmsg.arm_warnings()
+        if case.crashes:
+            # after a leak of the preemption count the next fault of a page ends the process, unless
+            # it was rescheduled before: that is not to be left to chance
+            syscall.keep_in_memory()
         started = time.monotonic()
         program = self._object(path, statistics=statistics).program(case.program)
         if isinstance(program, Refusal):

@@ -311,6 +311,14 @@ def prog_query(target: int, attach_type: int) -> tuple[int, ...]:
     return tuple(room[: struct.unpack_from("=I", after, 24)[0]])
 
 
+def keep_in_memory() -> None:
+    """Fault in everything that this process has, for good: mlockall(MCL_CURRENT).
+
+    Where that is not allowed, page faults go on coming when they come.
+    """
+    ctypes.CDLL(None).mlockall(1)
+
+
 def pin_to_first_cpu() -> None:
     """Keep this process on one CPU: per-CPU maps are read there, frames arrive there."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
