@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from harness.bpf.writeelf import write_object
 from harness.target.channel import Files
 from harness.verify import kernel_log
 
@@ -19,6 +20,15 @@ def logs_of(target, objects):
     names = {f"{number}-{Path(path).name}": path for number, path in enumerate(objects)}
     Files(target.transport).push({f"{_PLACE}/{name}": Path(path) for name, path in names.items()})
     return {path: _load(target, f"{_PLACE}/{name}") for name, path in names.items()}
+
+
+def logs_of_programs(target, programs):
+    """Log of each harness.bpf.program.Program that the kernel accepts, by its name."""
+    Files(target.transport).push({f"{_PLACE}/{p.name}.o": write_object(p) for p in programs})
+    found = {}
+    for program in programs:
+        found |= _load(target, f"{_PLACE}/{program.name}.o")
+    return found
 
 
 def _load(target, remote):

@@ -92,6 +92,8 @@ class Log:
 
     # instruction -> the states before it, in the order of exploration
     states: dict[int, list[State]] = field(default_factory=dict)
+    # (instruction, what was known before it, what was printed to have changed), as explored
+    steps: list[tuple[int, State, State]] = field(default_factory=list)
     # ways (from, to) that were not followed, for a state like theirs had been explored
     pruned: set[tuple[int, int]] = field(default_factory=set)
     # instructions in front of which a path ended for the same reason
@@ -187,17 +189,23 @@ class _Reader:
         processed = _PROCESSED.match(line)
         if processed is not None:
             self.log.processed = int(processed[1])
-        elif line and not self.listing and not line.startswith(";") and not line.startswith("mark_precise:"):
+        elif (
+            line
+            and not self.listing
+            and not line.startswith(";")
+            and not line.startswith("mark_precise:")
+        ):
             self.log.others.append(line)
 
     def _instruction(self, pc: int, code: str, rest: str) -> None:
-        self.log.states.setdefault(pc, []).append(dict(self.state))
-        self.at = pc
         changes = items(rest.partition(" ; ")[2])
+        self.log.states.setdefault(pc, []).append(dict(self.state))
+        self.log.steps.append((pc, self.state, changes))
+        self.at = pc
+        kept = self.state
         if code == _CALL:
-            for name in _CALL_CLOBBERS:
-                self.state.pop(name, None)
-        self.state = self.state | changes
+            kept = {name: known for name, known in kept.items() if name not in _CALL_CLOBBERS}
+        self.state = kept | changes
 
 
 def items(text: str) -> State:

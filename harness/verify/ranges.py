@@ -99,15 +99,17 @@ class Kind(Protocol):
 class BoundsKind:
     """Ranges with bounds: Linux before 7.0."""
 
-    __slots__ = ("full", "nothing", "width", "wraps")
+    __slots__ = ("crosses", "full", "nothing", "width", "wraps")
 
-    def __init__(self, bits: int, *, wraps: bool) -> None:
+    def __init__(self, bits: int, *, wraps: bool, crosses: bool = True) -> None:
         self.width = width = Width(bits)
         self.full: Range = Bounds(0, width.ones, width.lowest, width.top)
         self.nothing: Range = Bounds(width.ones, 0, width.top, width.lowest)
         # sums that leave the range at both ends are a range again: Linux kernel commit
         # 7a998a731627 (v6.17)
         self.wraps = wraps
+        # signed bounds on both sides of 0 inform unsigned ones that are on one side only
+        self.crosses = crosses
 
     def unsigned(self, low: int, high: int) -> Range:
         """With the signed bounds where no sign changes in between."""
@@ -175,6 +177,8 @@ class BoundsKind:
             smin, smax = max(smin, signed(umin)), min(smax, signed(umax))
         if smin & ones <= smax & ones:
             umin, umax = max(umin, smin & ones), min(umax, smax & ones)
+        elif not self.crosses:
+            pass
         elif umax < smin & ones:
             # only the part of the signed range from 0 on is in the unsigned one
             smin, umax = signed(umin), min(umax, smax & ones)

@@ -14,13 +14,13 @@ is_scalar_branch_taken, coerce_reg_to_size*). Knows nothing of pointers, registe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from harness.errors import UsageError
 from harness.verify import branches, consistency, tnum, transfer
 from harness.verify.branches import FLIPPED, OF_ITSELF, REVERSED
+from harness.verify.precision import PRECISIONS, Precision
 from harness.verify.ranges import ArcKind, BoundsKind, Kind, Range
 from harness.verify.tnum import Tnum
 
@@ -97,39 +97,6 @@ def _words(known: Range, bits: int) -> str:
     return ", ".join(parts) or "any"
 
 
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """How well the kernels of a series keep track of numbers."""
-
-    # ranges are arcs, a branch is tried before it is taken, divisions and byte swaps are tracked
-    # (7.0)
-    arcs: bool = False
-    # sums that wrap at both ends stay a range: Linux kernel commit 7a998a731627 (v6.17)
-    wraps: bool = False
-    # products of ranges with negative numbers: 9aa0ebde0014 (v6.14)
-    signed_products: bool = False
-    # tnum.mul() instead of mul_split(): 1df7dad4d5c4 (v6.18)
-    joined_products: bool = False
-    # negation is tracked: aced132599b3 (v6.17)
-    negates: bool = False
-    # x & y, x | y of an x that is 0 or -1 is followed as two paths: bffacdb80b93
-    forks: bool = True
-
-
-_V6_12 = Precision()
-_V6_18 = replace(
-    _V6_12, wraps=True, signed_products=True, joined_products=True, negates=True, forks=False
-)
-_V7_3 = replace(_V6_18, arcs=True, forks=True)
-PRECISIONS: dict[str, Precision] = {
-    "series-v1": _V6_12,
-    "6.12": _V6_12,
-    "6.18": _V6_18,
-    "7.3": _V7_3,
-    "cleanup": _V7_3,
-}
-
-
 @cache
 def domain(profile: str) -> Domain:
     """The domain of a profile of harness.sim.semantics. Raises UsageError listing the names."""
@@ -144,11 +111,13 @@ class Domain:
     def __init__(self, precision: Precision, bits: int = 64) -> None:
         self.precision = precision
         self.bits = bits
-        kinds: list[Kind] = [
-            ArcKind(each) if precision.arcs else BoundsKind(each, wraps=precision.wraps)
-            for each in (bits, bits // 2)
-        ]
-        self.wide, self.narrow = kinds
+        half, wraps = bits // 2, precision.wraps
+        if precision.arcs:
+            self.wide: Kind = ArcKind(bits)
+            self.narrow: Kind = ArcKind(half)
+        else:
+            self.wide = BoundsKind(bits, wraps=wraps)
+            self.narrow = BoundsKind(half, wraps=wraps, crosses=precision.low_crosses)
         self.ones = self.wide.width.ones
         self.low = self.narrow.width.ones
         self.unknown = Scalar(Tnum(0, self.ones), self.wide.full, self.narrow.full)
