@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness.bpf import isa
-from harness.bpf.isa import Class, Insn
-from harness.verify import alu, calls, jumps, memory, throws
+from harness.bpf.isa import ATOMIC_OPS, Class, Insn
+from harness.verify import alu, calls, jumps, memory, mixing, throws
 from harness.verify import registers as r
 from harness.verify.flow import flow_of
 from harness.verify.frames import Frame, State
@@ -120,25 +120,34 @@ def _next_path(walk: Walk) -> bool:
 
 
 def _alu(walk: Walk, insn: Insn) -> int:
+    if walk.has_arena:
+        mixing.arithmetic(walk, insn)
     alu.step(walk, insn)
     return walk.pc + 1
 
 
 def _ldx(walk: Walk, insn: Insn) -> int:
+    base = walk.regs[insn.src]
     memory.load(walk, insn)
+    mixing.access(walk, base, load=True)
     return walk.pc + 1
 
 
 def _st(walk: Walk, insn: Insn) -> int:
+    base = walk.regs[insn.dst]
     memory.store(walk, insn, immediate=True)
+    mixing.access(walk, base, load=False)
     return walk.pc + 1
 
 
 def _stx(walk: Walk, insn: Insn) -> int:
+    loads = insn.mode == "atomic" and ATOMIC_OPS.get(insn.imm) == "load_acquire"
+    base = walk.regs[insn.src if loads else insn.dst]
     if insn.mode == "atomic":
         memory.atomic(walk, insn)
     else:
         memory.store(walk, insn, immediate=False)
+    mixing.access(walk, base, load=False)
     return walk.pc + 1
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from harness.bpf.mapdef import MapType
 from harness.bpf.sections import attach_target, program_type
 from harness.verify.mapview import MapView, map_views
 from harness.verify.prediction import Category, Explored, NotModelled, Rejection, Step, Subject
@@ -63,6 +64,9 @@ class Walk:
     # instruction -> recorded states
     recorded: dict[int, list[Any]] = field(default_factory=dict)
     explored_states: int = 0
+    # instruction -> what it accessed, and whether it worked on addresses of an arena
+    pointer_types: dict[int, int] = field(default_factory=dict)
+    arena_arithmetic: dict[int, bool] = field(default_factory=dict)
     # function (index) -> its C types
     signatures: dict[int, Signature | None] = field(default_factory=dict)
     # instruction -> registers in front of it, when they are asked for
@@ -115,6 +119,11 @@ class Walk:
     def maps(self) -> dict[str, MapView]:
         """Maps and sections of globals, by name."""
         return map_views(self.subject.obj, self.program)
+
+    @cached_property
+    def has_arena(self) -> bool:
+        """Whether the program has an arena."""
+        return any(view.type == MapType.ARENA for view in self.maps.values())
 
     @cached_property
     def function_index(self) -> dict[int, int]:
@@ -224,7 +233,8 @@ class Walk:
 
     def steps(self) -> tuple[Step, ...]:
         """The branches that led here, and what is known now."""
-        trail, found = self.state.trail, []
+        trail = self.state.trail
+        found: list[Step] = []
         while trail is not None and len(found) < _LONGEST_TRAIL:
             trail, pc, taken = trail
             found.append(Step(pc, "jump taken" if taken else "jump not taken"))
