@@ -18,6 +18,7 @@ from harness.verify.prediction import Category
 from harness.verify.registers import type_name
 
 if TYPE_CHECKING:
+    from harness.verify.frames import Frame
     from harness.verify.mapview import MapView
     from harness.verify.prototypes import Arg, Prototype
     from harness.verify.registers import Reg
@@ -198,7 +199,8 @@ def _constant_key(walk: Walk, reg: Reg, size: int) -> int | None:
     """get_constant_map_key(): since 6.14 a known index below the size is always found."""
     if reg.type != r.STACK or reg.num is not None:
         return None
-    slot = walk.state.frames[reg.what].stack.get(reg.off >> 3, EMPTY)
+    frame: Frame = walk.state.frames[reg.what]
+    slot = frame.stack.get(reg.off >> 3, EMPTY)
     first = reg.off & 7
     kinds = slot.kinds[first : first + size]
     if kinds == ZERO * size:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from harness.bpf.btf import Kind
 from harness.bpf.mapdef import MapType
-from harness.verify import graphs, irqs, iterators, objects, throws
+from harness.verify import graphs, irqs, iterators, kfuncprotos, objects, throws
 from harness.verify import registers as r
 from harness.verify.helpercalls import acquire, release
 from harness.verify.loading import absent
-from harness.verify.memory import readable
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg
 
@@ -49,6 +48,7 @@ def allowed_locked(walk: Walk, name: str) -> bool:
         return True
     if name.startswith("bpf_res_spin_") or (name in _DROP and walk.release >= (7, 0)):
         walk.unknown(f"{name}() while a lock is held")
+    kfuncprotos.kfunc(name, walk.subject.profile.name)  # NotModelled: nothing is known of it
     return False
 
 
@@ -82,7 +82,7 @@ def number(walk: Walk, at: int) -> Reg:
     reg = walk.regs[at]
     if reg.type != r.SCALAR:
         if not reg.type and walk.release >= (7, 0):
-            readable(walk, at)
+            throws.unwritten(walk, at)
         walk.reject(Category.CALL_TYPE, f"R{at} is not a scalar")
     return reg
 

@@ -64,7 +64,7 @@ def identity(reg: Reg) -> tuple[Any, int]:
 def _place(walk: Walk, reg: Reg) -> int:
     """Offset of the lock in what `reg` points to."""
     if reg.type == r.MAP_VALUE:
-        found = [offset for kind, offset, _ in reg.what.special if kind == _LOCK]
+        found: list[int] = [at for kind, at, _ in reg.what.special if kind == _LOCK]
         if not found:
             words = f"map '{reg.what.name}' has no valid {_LOCK}"
             walk.reject(Category.CALL_TYPE, words)

@@ -73,7 +73,7 @@ def _deepen(walk: Walk, reg: Reg, depth: int) -> None:
 
 def store(walk: Walk, reg: Reg, off: int, size: int, value: Reg | None, number: int | None) -> None:
     """Write `value` (None: the constant `number`, None too: anything) through a stack pointer."""
-    frame = walk.state.frames[reg.what]
+    frame: Frame = walk.state.frames[reg.what]
     if reg.num is not None:
         _store_somewhere(walk, frame, reg, off, size, value, number)
         return
@@ -127,9 +127,9 @@ def link(walk: Walk, value: Reg) -> Reg:
     new.delta, new.flags = None, 0
     for frame in walk.state.frames:
         regs = frame.regs
-        for number, reg in enumerate(regs):
+        for place, reg in enumerate(regs):
             if reg is value:
-                regs[number] = new
+                regs[place] = new
     return new
 
 
@@ -172,7 +172,7 @@ def _store_somewhere(
 
 def load(walk: Walk, reg: Reg, off: int, size: int) -> Reg:
     """What a load through a stack pointer gives, before it is cut to `size`."""
-    frame = walk.state.frames[reg.what]
+    frame: Frame = walk.state.frames[reg.what]
     if reg.num is not None:
         low, high = offsets(reg, off)
         return _bytes(walk, frame, low, high + size)

@@ -39,6 +39,7 @@ class Stacks:
         self._graph = graph
         self._program = subject.program
         self._known = explored.stacks if explored is not None else {}
+        self._explored = explored is not None
         self._sum = 0
         kind = program_type(subject.program.section)
         able = rules.private_stacks and not graph.tail_calls
@@ -93,6 +94,8 @@ class Stacks:
     def depth(self, function: int) -> int:
         """Bytes of stack that a function takes, rounded up."""
         found = self._known.get(self._start(function))
+        if found is None and self._explored:
+            found = 0  # no path touched it
         if found is None:
             found = deepest(self._program, self._graph.functions[function])
         return -(-found // _ROUND_BYTES) * _ROUND_BYTES
@@ -100,7 +103,7 @@ class Stacks:
     def _require(self, size: int, function: int, message: str, why: str) -> None:
         if size <= LIMIT_BYTES:
             return
-        if not self._known:
+        if not self._explored:
             raise NotModelled(f"{why}, if all of it is reached; {LIMIT_BYTES} are allowed")
         if self._perhaps:
             raise NotModelled(f"{why}, unless the kernel gives it a private one")

@@ -67,7 +67,7 @@ def throw(walk: Walk) -> None:
     cookie = walk.regs[1]
     if cookie.type != r.SCALAR:
         if not cookie.type and walk.release >= (7, 0):
-            readable(walk, 1)
+            unwritten(walk, 1)
         walk.reject(
             Category.CALL_TYPE,
             "R1 is not a scalar",
@@ -95,6 +95,17 @@ def note_leak(walk: Walk, *, references: bool) -> None:
     if held:
         what = ", ".join(held)
         walk.explored.leaks.add(f"a throw (instruction {walk.pc}) leaves {what} behind for good")
+
+
+def unwritten(walk: Walk, number: int) -> None:
+    """What 7.3 says of an argument of a kernel function that nobody has written."""
+    walk.reject(
+        Category.REGISTER_TYPE,
+        "variable ? access var_off={{.*}} disallowed",
+        errno=13,
+        why=f"nobody has written R{number} on this path",
+        fix="give it a value on every path that leads here",
+    )
 
 
 def end_in_loop(walk: Walk) -> None:
