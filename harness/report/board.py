@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
@@ -209,7 +209,7 @@ class Board:
         text += {"waits": "waits", "ended": f"{tally.text()}, {tally.seconds():.0f} s"}.get(
             tally.state, f"{tally.text() if tally.done else 'starts'}  {tally.last}"
         )
-        text = text[:width]
+        text = text[:width].rstrip()
         return self._style.paint(text, tally.worst) if tally.worst else text
 
     def _total(self, hidden: int) -> str:
@@ -286,8 +286,3 @@ def _label(spec: str) -> str:
 def _clock_text(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole // 60}:{whole % 60:02}"
-
-
-def joined(specs: Sequence[str]) -> str:
-    """Targets as a run's first note names them."""
-    return ", ".join(_label(spec) for spec in specs)
