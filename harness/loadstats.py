@@ -19,8 +19,10 @@ class Statistics(NamedTuple):
     states: int | None = None
     peak_states: int | None = None
     states_per_instruction: int | None = None
-    # bytes of stack, the deepest function's or their sum as this kernel counts it
-    stack_bytes: int | None = None
+    # bytes of stack: of all functions together (6.18 and earlier say it so), or of the deepest
+    # chain of calls (7.3)
+    stack_sum_bytes: int | None = None
+    stack_max_bytes: int | None = None
     time_us: int | None = None
 
     def counts(self) -> Mapping[str, int]:
@@ -33,7 +35,8 @@ _FIELDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("states", re.compile(r"\btotal_states (\d+)")),
     ("peak_states", re.compile(r"\bpeak_states (\d+)")),
     ("states_per_instruction", re.compile(r"\bmax_states_per_insn (\d+)")),
-    ("stack_bytes", re.compile(r"(?m)^stack depth (?:max )?([\d+]+)")),
+    ("stack_sum_bytes", re.compile(r"(?m)^stack depth (\d[\d+]*)")),
+    ("stack_max_bytes", re.compile(r"(?m)^stack depth max (\d+)")),
     ("time_us", re.compile(r"(?m)^verification time (\d+) usec")),
 )
 

@@ -7,6 +7,7 @@ message states which rule, and searches for nothing (logmatch.py does, on its ow
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -73,6 +74,10 @@ _RUNS_ON = (
 )
 
 
+# lines; those of a loop come again and again
+_REMEMBERED = 1 << 12
+
+
 class Rule(NamedTuple):
     """One thing that says nothing: what it is, where it stands, what it becomes."""
 
@@ -128,7 +133,8 @@ SPLAT_RULES = _rules(
 LEAK_RULES = _rules(("id", r"^(prog|map|link|btf) \d+", r"\1"))
 
 
-def lines(log: str) -> list[Line]:
+@functools.lru_cache(maxsize=8)  # a log of megabytes is asked for its messages, its path, ...
+def lines(log: str) -> tuple[Line, ...]:
     """Every line of a log with its kind; the loader's frame, and empty lines, are left out.
 
     Object ids are numbered anew by first appearance: id=#1, id=#2, ...; those of messages are #.
@@ -144,9 +150,10 @@ def lines(log: str) -> list[Line]:
             # which number an id has depends on what else was numbered on the way
             text = _nameless(text) if kind is Kind.MESSAGE else text
             found.append(Line(kind, text, raw, _number(kind, raw)))
-    return found
+    return tuple(found)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def kind_of(line: str) -> Kind:
     """What a single line is. An explanation cannot be told without the lines before it."""
     text = line.strip()
@@ -238,7 +245,8 @@ def _number(kind: Kind, raw: str) -> int | None:
     return int(found[1]) if found and kind in (Kind.INSTRUCTION, Kind.STATE) else None
 
 
-def _apply(rules: Sequence[Rule], text: str) -> str:
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _apply(rules: tuple[Rule, ...], text: str) -> str:
     for rule in rules:
         text = rule.pattern.sub(rule.becomes, text)
     return _EQUAL.sub(_apart, text)

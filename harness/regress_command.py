@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness import config, regress, regress_report, regress_sides
 from harness.errors import UsageError
-from harness.kernels import catalogue, spec
+from harness.kernels import spec
 from harness.regress_model import (
     DURATION_FACTOR,
     STATISTICS_PERCENT,
@@ -137,7 +137,7 @@ def _chosen(side: Side, live: dict[str, Side]) -> Side:
 
 
 def _kernel(name: str) -> str:
-    found = spec.names(name, catalogue.load()) or [name]
+    found = spec.expand([name])
     if len(found) > 1:
         raise UsageError(f"{name!r} stands for several kernels: {', '.join(found)}")
     return found[0]

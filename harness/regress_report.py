@@ -67,8 +67,9 @@ def totals(comparison: Comparison) -> Totals:
     known = [each.statistics for each in comparison.compared if each.statistics]
     counts = {}
     for name in _COUNTED:
-        pairs = [tuple(getattr(side, name) for side in both) for both in known]
-        if pairs and not any(None in pair for pair in pairs):
+        pairs = [(getattr(one, name), getattr(other, name)) for one, other in known]
+        pairs = [pair for pair in pairs if None not in pair]
+        if pairs:
             counts[name] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
     base = sum(each.base.observed.duration_s for each in comparison.compared)
     patched = sum(each.patched.observed.duration_s for each in comparison.compared)
@@ -152,7 +153,18 @@ def _explained(comparison: Comparison) -> Iterator[Row]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     change = row.change
-    return row.id, ", ".join(row.hooks), change.what, _cut(change.base), _cut(change.patched)
+    base, patched = _apart(change.base, change.patched)
+    return row.id, ", ".join(row.hooks), change.what, _cut(base), _cut(patched)
+
+
+def _apart(base: str, patched: str) -> tuple[str, str]:
+    """Of several lines, those that the other side does not have."""
+    one, other = base.splitlines(), patched.splitlines()
+    if len(one) < 2 and len(other) < 2:
+        return base, patched
+    left = [line for line in one if line not in other]
+    right = [line for line in other if line not in one]
+    return "\n".join(left) or "(nothing more)", "\n".join(right) or "(nothing more)"
 
 
 def _cut(value: str) -> str:

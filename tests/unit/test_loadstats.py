@@ -33,10 +33,10 @@ def test_refused(name, counts):
 
 
 def test_accepted():
-    assert statistics(ACCEPTED_7_3) == Statistics(16, 3, 4, 2, 16, 5908)
+    assert statistics(ACCEPTED_7_3) == Statistics(16, 3, 4, 2, None, 16, 5908)
     # 6.x: one number for each function
     older = ACCEPTED_7_3.replace("stack depth max 16", "stack depth 16+8+0")
-    assert statistics(older).stack_bytes == 24
+    assert statistics(older) == Statistics(16, 3, 4, 2, 24, None, 5908)
 
 
 def test_the_last_load_counts_and_no_other():

@@ -7,6 +7,7 @@ program that is already loaded. Needs libbpf.so.1 >= 1.3 on the machine.
 """
 
 import ctypes
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from harness.target.agent import verifierlog
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _DEBUG = 2
-_LINE_BYTES = 1 << 20
+# a verifier log of 16 MiB, the kernel's limit, comes in one piece
+_LINE_BYTES = 17 << 20
 # BPF_LOG_STATS of the kernel's include/linux/bpf_verifier.h, and room for its lines
 _LOG_STATISTICS, _STATISTICS_BYTES = 4, 1 << 16
 _POINTERS = (
@@ -92,7 +94,8 @@ def _open_library() -> Library:
     so.bpf_program__autoload.restype = ctypes.c_bool
     found = Library(so)
     libc = ctypes.CDLL(None)
-    room = ctypes.create_string_buffer(_LINE_BYTES)
+    # takes memory only where it is written to
+    room = (c_char * _LINE_BYTES).from_buffer(mmap.mmap(-1, _LINE_BYTES))
 
     def collect(level: int, pattern: int, arguments: int) -> int:
         if level < _DEBUG:
