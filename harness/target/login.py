@@ -25,6 +25,8 @@ _POLL_S = 0.02
 _BANNER = b"SSH-2.0"
 _FORGET_MAX_BYTES = 1 << 20
 _CONSOLE_LINES = 80
+# with less, distributions' kernels do not reach their first process
+_MEMORY_MIB = 128
 _PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
 
 
@@ -129,6 +131,8 @@ def boot_failure(guest: "Guest", error: MachineLostError) -> MachineLostError:
 
 
 def _boot_fix(machine: Machine, console: str) -> str:
+    if machine.memory_mib < _MEMORY_MIB:
+        return f"give it more memory than {machine.memory_mib} MiB: --memory 512"
     if not console:
         return f"is {machine.kernel} whole, and for x86-64? It said nothing"
     needs = "VIRTIO_PCI, VIRTIO_BLK, VIRTIO_CONSOLE, EROFS_FS, BLK_DEV_INITRD and DEVTMPFS"

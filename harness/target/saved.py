@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import tools
-from harness.errors import MachineLostError
+from harness.errors import MachineLostError, WorldError
 from harness.paths import cache_dir, locked, remove, require_space, staged
 from harness.target.machine import Machine, recipe
 from harness.target.opening import Opening
@@ -27,6 +27,8 @@ _KEYS = ("user_key", "host_key")
 _RUN_DIR = "@RUN_DIR@"
 # of one kernel: two checkouts that take turns, each with an agent of its own
 _KEPT = 2
+# less than this is a full disk
+_LEFT_BYTES = 1 << 20
 
 
 class StateError(MachineLostError):
@@ -121,6 +123,11 @@ def write(
         link.symlink_to(staging / STATE)
         try:
             dump(link)
+        except WorldError as error:
+            # QEMU only knows that its pipe broke
+            if shutil.disk_usage(staging).free < _LEFT_BYTES:
+                raise WorldError(f"no space left in {saved_dir()}") from error
+            raise
         finally:
             link.unlink()
         (staging / STATE).chmod(0o600)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -236,6 +237,52 @@ def test_a_full_disk_is_said_before_anything_is_written(machine, tmp_path, monke
     )
     with pytest.raises(UsageError, match="no space for a saved guest"):
         _write(machine, tmp_path / "run")
+
+
+def test_a_disk_that_fills_up_meanwhile_is_named(machine, tmp_path, monkeypatch):
+    free = [1 << 40]
+    monkeypatch.setattr(
+        "harness.paths.shutil.disk_usage", lambda _: type("Usage", (), {"free": free[0]})
+    )
+
+    def fills(path):
+        path.write_bytes(b"half")
+        free[0] = 0
+        raise WorldError("Unable to write to command: Broken pipe")
+
+    with pytest.raises(WorldError, match=f"no space left in {saved.saved_dir()}"):
+        saved.write(machine, tmp_path / "run", HELD, 4.0, fills)
+    assert saved.find(machine) is None
+
+
+def test_two_harnesses_that_save_the_same_guest_leave_one_whole_state(machine, tmp_path):
+    """The second one comes while the first is at it, waits, and replaces what is there."""
+    entered, go = threading.Event(), threading.Event()
+    order = []
+
+    def slow(path):
+        entered.set()
+        assert go.wait(10)
+        path.write_bytes(b"first")
+        order.append("first")
+
+    def quick(path):
+        path.write_bytes(b"second")
+        order.append("second")
+
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "run", other)
+    first = threading.Thread(target=saved.write, args=(machine, tmp_path / "run", HELD, 4.0, slow))
+    second = threading.Thread(target=saved.write, args=(machine, other, HELD, 4.0, quick))
+    first.start()
+    assert entered.wait(10)
+    second.start()
+    go.set()
+    first.join(10)
+    second.join(10)
+    assert order == ["first", "second"]
+    assert saved.find(machine).state.read_bytes() == b"second"
+    assert [p.name for p in saved.saved_dir().iterdir()] == [saved.find(machine).place.name]
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", '{"argv": 3}', '{"heard": "zz"}'])

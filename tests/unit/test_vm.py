@@ -103,6 +103,9 @@ def test_a_runtime_directory_open_to_others_is_refused(tmp_path, monkeypatch):
         ("[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs", "Unable to mount"),
         ("bpfthrow-init: cannot mount the root image: no erofs in this kernel", "no erofs"),
         ("[ 1.0] booting as usual", "no ssh after 3 s"),
+        ("bpfthrow-init: no /dev/vda: the kernel lacks virtio_blk or virtio_pci", "virtio_blk"),
+        ("bpfthrow-init: no virtio-serial port: the kernel lacks virtio_console", "virtio_console"),
+        ("[ 1.0] Kernel panic - not syncing: System is deadlocked on memory", "deadlocked"),
     ],
 )
 def test_a_failed_boot_says_why(runtime, console, reason):
@@ -126,6 +129,12 @@ def test_a_failed_boot_says_how_to_go_on(runtime, modules, console, fix):
     guest = vm.Guest(Machine(**{**_fields(MACHINE), "modules": modules}), runtime, None)
     guest.console.write_text(console)
     assert fix in login.boot_failure(guest, MachineLostError("QEMU ended")).fix
+
+
+def test_a_guest_with_too_little_memory_is_told_so(runtime):
+    guest = vm.Guest(Machine(**{**_fields(MACHINE), "memory_mib": 64}), runtime, None)
+    error = login.boot_failure(guest, MachineLostError("QEMU ended"))
+    assert error.fix == "give it more memory than 64 MiB: --memory 512"
 
 
 def test_qemus_own_words_are_shown_when_nothing_booted(runtime):
