@@ -100,6 +100,7 @@ def _arguments(walk: Walk, index: int) -> Rejection | None:
     for number, argument in enumerate(found.arguments, 1):
         try:
             _check_argument(walk, number, argument)
+            _check_packet(walk, number, argument, index)
         except Rejection as error:
             return error
     return None
@@ -122,6 +123,17 @@ def _check_argument(walk: Walk, number: int, argument: Argument) -> None:
             walk.reject(Category.CALL_TYPE, words)
     else:
         walk.unknown(f"an argument that is a {argument.kind} pointer")
+
+
+def _check_packet(walk: Walk, number: int, argument: Argument, index: int) -> None:
+    """A packet that the function may move is no memory to pass by its address (7.3)."""
+    passed = argument.kind == signatures.MEM and walk.regs[number].type in r.PACKETS
+    if not passed or not walk.flow.moves_packet[index]:
+        return
+    words = f"R{number} is a packet pointer, but func#{index} may change packet data"
+    if walk.release < (7, 0):
+        walk.unknown(f"{words}: which stable releases look at it")
+    walk.reject(Category.CALL_TYPE, words)
 
 
 def _check_memory(walk: Walk, reg: Reg, number: int, argument: Argument) -> None:

@@ -48,8 +48,8 @@ def allowed_locked(walk: Walk, name: str) -> bool:
         return True
     if name.startswith("bpf_res_spin_") or (name in _DROP and walk.release >= (7, 0)):
         walk.unknown(f"{name}() while a lock is held")
-    kfuncprotos.kfunc(name, walk.subject.profile.name)  # NotModelled: nothing is known of it
-    return False
+    row = kfuncprotos.kfunc(name, walk.subject.profile.name)
+    return row is not None and "locked" in row
 
 
 def call(walk: Walk, insn: Insn, name: str) -> int:
@@ -185,10 +185,27 @@ def _owned(walk: Walk, at: int) -> Reg:
     return reg
 
 
+def _check_whole(walk: Walk, name: str) -> None:
+    """The object is passed by its first byte."""
+    off = walk.regs[1].off
+    if not off:
+        return
+    if walk.release < (7, 0):
+        walk.unknown(f"{name}() of a place inside an object: which stable releases look at it")
+    walk.reject(
+        Category.REGISTER_TYPE,
+        f"dereference of modified ptr_ ptr R1 off={off} disallowed",
+        errno=13,
+        why="the pointer leads into the object, not to its start",
+        fix="pass the object: container_of()",
+    )
+
+
 def _again(walk: Walk, name: str) -> Reg:
     reg = walk.regs[1]
     if reg.type != r.BTF_ID or not reg.flags & r.ALLOC or reg.flags & r.MAYBE_NULL:
         walk.unknown(f"{name}() of what is no object")
+    _check_whole(walk, name)
     if not any(kind == "bpf_refcount" for kind, _, _ in objects.special(walk, reg)):
         where = "R1" if walk.release >= (7, 0) else "arg#0"
         words = f"{where} doesn't point to a type with bpf_refcount field"

@@ -8,6 +8,7 @@ bpf_object__reloc_code. What harness.bpf.link refuses, libbpf does; here is the 
 import re
 
 from harness.bpf import core
+from harness.bpf.btf import essential
 from harness.bpf.elf import Object
 from harness.bpf.environment import Environment
 from harness.bpf.isa import INSN_BYTES
@@ -15,7 +16,7 @@ from harness.bpf.link import link
 from harness.bpf.program import Program, RefKind
 from harness.errors import ObjectError
 from harness.sim.semantics import PROFILES, Profile
-from harness.verify.prediction import Category, NotModelled, Rejection
+from harness.verify.prediction import Category, NotModelled, Rejection, Subject
 
 _EINVAL, _ENOENT, _ESRCH = 22, 2, 3
 # words of harness.bpf.link -> errno, rule, remedy
@@ -37,6 +38,7 @@ _WORDS = (
      "take SEC() off the function"),
 )  # fmt: skip
 _LACKING = re.compile(r"extern \(func ksym\) '(\w+)': not found in kernel BTF")
+_OF_TYPE = re.compile(r"CO-RE relocation \w+ of (?:struct |union |enum )?(\w+)")
 _WHERE = re.compile(r"program '[^']*'(, function '[^']*')?: ")
 
 
@@ -69,19 +71,29 @@ def linked(obj: Object, name: str, profile: Profile, environment: Environment) -
     return program
 
 
-def guessed(obj: Object, program: Program) -> tuple[int, str] | None:
-    """The first instruction with a field's offset as compiled, which a kernel's types may change.
-
-    Only without types of a kernel: the linker leaves such an offset as it is.
-    """
+def require_certain(obj: Object, program: Program) -> None:
+    """Without types of a kernel the linker leaves offsets of fields as compiled: NotModelled."""
     for function in program.functions:
         found = next(f for f in (*obj.programs, *obj.functions) if f.name == function.name)
         cores = obj.ext.core.get(found.section, {})
         for offset in range(found.offset, found.offset + found.size_bytes, INSN_BYTES):
             if offset in cores and core.kind_of(cores[offset]) is core.Relo.FIELD_BYTE_OFFSET:
                 pc = function.start + (offset - found.offset) // INSN_BYTES
-                return pc, core.describe(cores[offset], obj.btf)
-    return None
+                what = core.describe(cores[offset], obj.btf)
+                raise NotModelled(f"CO-RE relocation {what}: no types of a kernel are given", pc=pc)
+
+
+def require_known(subject: Subject, environment: Environment, pc: int | None) -> None:
+    """Raise NotModelled where what libbpf could not relocate may be in a module's types.
+
+    libbpf looks there where vmlinux has no type of that name.
+    """
+    what = subject.program.poisoned.get(-1 if pc is None else pc, "")
+    named = _OF_TYPE.match(what)
+    if named is None or environment.btf is None:
+        return
+    if not environment.btf.named(essential(named[1]), flavours=True):
+        raise NotModelled(f"{named[1]} is not in vmlinux: a module may have it", pc=pc)
 
 
 def absent(profile: Profile) -> frozenset[str]:

@@ -49,22 +49,21 @@ def predict(
     try:
         rules_of(kernel)
         linked = loading.linked(obj, program, kernel, environment)
-        guess = loading.guessed(obj, linked) if environment.btf is None else None
-        if guess is not None:
-            what = f"CO-RE relocation {guess[1]}: no types of a kernel are given"
-            raise NotModelled(what, pc=guess[0])
+        if environment.btf is None:
+            loading.require_certain(obj, linked)
     except Rejection as error:
         return _rejected(error, linked)
     except NotModelled as error:
         return _unknown(error, linked)
-    return _Run(Subject(obj, linked, kernel), budget).predict()
+    return _Run(Subject(obj, linked, kernel), environment, budget).predict()
 
 
 class _Run:
     """The parts behind linking; keeps what exploration learnt for the flags."""
 
-    def __init__(self, subject: Subject, budget: int) -> None:
+    def __init__(self, subject: Subject, environment: Environment, budget: int) -> None:
         self.subject = subject
+        self.environment = environment
         self.budget = budget
         self.graph = CallGraph(subject.program)
         self.explored: Explored | None = None
@@ -87,6 +86,9 @@ class _Run:
             self.explored = explore(self.subject, self.budget)
         except NotModelled as error:
             self._check_whatever_paths_say(error)
+            raise
+        except Rejection as error:
+            loading.require_known(self.subject, self.environment, error.pc)
             raise
         for pc in sorted(late):
             if not self.explored.seen or pc in self.explored.seen:
