@@ -61,6 +61,8 @@ def examine(
         verdict, message = Verdict.CRASHED, crash[1].strip()
     elif verdict is Verdict.LOST and guest.alive():
         message += ": it was killed, or crashed; the guest itself lives"
+    elif verdict is Verdict.LOST:
+        message += ": QEMU has ended, without a word from the kernel"
     elif verdict is Verdict.HUNG:
         stack = " < ".join(interrupted_in(interrupt(guest, patience.scale)))
         message += f"; interrupted in {stack}" if stack else "; it answers no interrupt either"

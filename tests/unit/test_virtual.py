@@ -185,7 +185,9 @@ def test_an_agent_that_was_killed_is_no_crash_of_the_kernel(target):
 
 
 def test_a_guest_that_vanishes_is_lost_not_crashed(target):
-    assert target(_vanishes).run(CASE).verdict is Verdict.LOST
+    seen = target(_vanishes).run(CASE)
+    assert seen.verdict is Verdict.LOST
+    assert seen.message.endswith(": QEMU has ended, without a word from the kernel")
 
 
 def test_a_guest_that_cannot_be_had_is_not_asked_for_again(target):
