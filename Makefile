@@ -17,7 +17,7 @@ READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
 $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
 	|| rm -f .venv/.ready .venv/.ready-lint .venv/.ready-fuzz)
 
-.PHONY: setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
+.PHONY: bugs setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
 
 run: .venv/.ready ## run the cases: make run KERNELS="6.1 6.12 6.18 7.3" ARGS="-k callback"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
@@ -25,6 +25,9 @@ run: .venv/.ready ## run the cases: make run KERNELS="6.1 6.12 6.18 7.3" ARGS="-
 test: .venv/.ready ## the project's own tests, and the cases on 6.12 and the newest kernel
 	@$(BIN)/bpfthrow setup $(addprefix --kernel ,$(TEST_KERNELS))
 	@$(BIN)/python -m pytest $(addprefix --kernel ,$(TEST_KERNELS)) $(ARGS)
+
+bugs: .venv/.ready ## the known kernel bugs, which crash their guests: make bugs KERNELS=all
+	@$(BIN)/bpfthrow bugs $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
 
 lint: .venv/.ready-lint ## ruff, mypy, clang-format
 	@$(BIN)/ruff check .

@@ -218,9 +218,9 @@ def _report(
     for text in texts:
         print(f"\n{text}")
     if kept:
-        print(f"\n{kept} kernel logs, with names and lines: {directory}")
+        print(f"\nwhole logs ({kept}): {directory}")
     took_s = time.monotonic() - began_s
-    print(f"{len(findings)} cases in {took_s:.1f} s: {_verdict(code)}")
+    print(f"{len(findings)} case{'s' * (len(findings) != 1)} in {took_s:.1f} s: {_verdict(code)}")
     return code
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import symbols
 from harness.bugs import WRONG_TABLE, Bug, BugCase, Finding, Judgement, Status
 from harness.bugs_run import Share
 from harness.errors import Exit
@@ -24,10 +25,9 @@ _OUTCOMES = {
     **dict.fromkeys(WRONG_TABLE, Outcome.DIFFER),
     Judgement.LOST: Outcome.LOST,
 }
-# no use to anybody who looks for the place
-_NOISE = re.compile(
-    r"(Code|RSP|FS|CS|CR2|PKRU|Modules linked in|Hardware name|R[A-DS][XPI]|R\d\d):? .*?(?<!<-)$"
-)
+# no use to anybody who looks for the place, unless something in the line has a name
+_NOISE = re.compile(r"(?:Code|RSP|FS|CS|CR2|PKRU|Modules linked in|Hardware name|R\w\w):? ")
+_TIME = re.compile(r"^\[ *[\d.]+\] ")
 
 Decode = Callable[[Share, str], str]
 
@@ -121,9 +121,13 @@ def text(share: Share, finding: Finding, decode: Decode) -> str:
 
 def stack(log: str) -> list[str]:
     """The lines of a log that tell where the kernel was: registers and code only where named."""
-    kept = [line for line in log.splitlines() if not _NOISE.search(line.partition("] ")[2] or line)]
+    kept = [line for line in log.splitlines() if symbols.MARK in line or not _is_noise(line)]
     more = len(kept) - _LOG_LINES
     return kept[:_LOG_LINES] + ([f"({more} more lines)"] if more > 0 else [])
+
+
+def _is_noise(line: str) -> bool:
+    return bool(_NOISE.match(_TIME.sub("", line))) and "RIP:" not in line
 
 
 def lost(shares: Sequence[Share]) -> list[str]:
@@ -222,6 +226,8 @@ def keep(shares: Sequence[Share], directory: Path, decode: Decode) -> int:
             if finding.judgement in (Judgement.FINE, Judgement.ABSENT, Judgement.LOST):
                 continue
             parts = [seen.message, seen.log, decode(share, seen.kernel_log)]
+            if not any(parts):
+                continue
             name = re.sub(r"[^\w.-]+", "_", _short(finding.case))
             place = directory / re.sub(r"[^\w.~-]+", "_", share.tested.name) / f"{name}.log"
             place.parent.mkdir(parents=True, exist_ok=True)

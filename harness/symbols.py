@@ -33,7 +33,7 @@ _CODE = "TtWw"
 _BOUNDS = (("_text", "_etext"), ("_sinittext", "_einittext"))
 _ENDS = frozenset(end for _, end in _BOUNDS)
 # what is put behind a line that was decoded, and tells that it was
-_MARK = "    <- "
+MARK = "    <- "
 # longest function: a number beyond is in no function at all
 _LONGEST = 1 << 20
 # address -> "file:line", for all at once
@@ -137,7 +137,7 @@ def _slide(log: str, symbols: Symbols, base: int | None) -> int | None:
 
 
 def _decoded(line: str, symbols: Symbols, slid: int | None, sources: dict[str, str]) -> str:
-    if _MARK in line or "Kernel Offset:" in line:
+    if MARK in line or "Kernel Offset:" in line:
         return line
     notes = [sources[match[0]] for match in _NAMED.finditer(line) if match[0] in sources]
     for match in _ADDRESS.finditer(line):
@@ -148,7 +148,7 @@ def _decoded(line: str, symbols: Symbols, slid: int | None, sources: dict[str, s
             name = "" if slid is None else symbols.name(address - slid)
         if name:
             notes.append(f"{match[1]} is {name}" if address in _TEXT else f"{match[1]}: {name}")
-    return f"{line}{_MARK}{', '.join(dict.fromkeys(notes))}" if notes else line
+    return f"{line}{MARK}{', '.join(dict.fromkeys(notes))}" if notes else line
 
 
 def _sources(lines: Iterable[str], symbols: Symbols) -> dict[str, str]:
