@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from harness import accel, bench_restore, bench_sim, config, kernels, suite, tools
+from harness import accel, bench_matrix, bench_restore, bench_sim, config, kernels, suite, tools
 from harness.conformance import timing
 from harness.errors import Exit, UsageError, WorldError
 from harness.model import Case
@@ -35,6 +35,7 @@ _EPILOG = """\
 examples:
   make bench                                   all of it on 6.12
   bpfthrow bench --only case --kernel 7.3 --json bench.json
+  bpfthrow bench --only matrix                 all kernels, each by itself and together: 7 minutes
   bpfthrow bench --only engines                the simulator: no kernel, half a minute
 
 Run it on an idle machine and read the ratios; the seconds are this machine's.
@@ -49,7 +50,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", choices=[*_PARTS, *_WITHOUT_KERNEL],
+    parser.add_argument("--only", choices=_ALL,
                         action="append", help="just this part")  # fmt: skip
     config.add_arguments(parser, ["kernel", "accelerator", "json"])
 
@@ -57,11 +58,14 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
     settings = config.resolve(arguments)
-    parts = arguments.only or [*_PARTS, *_WITHOUT_KERNEL]
+    parts = arguments.only or _ALL
     document: dict[str, Any] = {"schema": 1, "kernel": "none", "cpus": os.cpu_count()}
     for part in parts:
         if part in _WITHOUT_KERNEL:
             document[part] = _WITHOUT_KERNEL[part]()
+            continue
+        if part in _OF_SEVERAL:
+            document[part] = _OF_SEVERAL[part](settings)
             continue
         kernel = kernels.resolve(settings.kernel[0] if settings.kernel else "default")
         document["kernel"] = kernel.release
@@ -216,7 +220,11 @@ _PARTS: dict[str, Callable[[kernels.Kernel, config.Settings], dict[str, Any]]] =
 }
 
 
+_OF_SEVERAL: dict[str, Callable[[config.Settings], dict[str, Any]]] = {
+    "matrix": bench_matrix.measure
+}
 _WITHOUT_KERNEL: dict[str, Callable[[], dict[str, Any]]] = {"engines": bench_sim.measure}
+_ALL = [*_PARTS, *_OF_SEVERAL, *_WITHOUT_KERNEL]
 
 
 def _print(document: dict[str, Any], parts: list[str]) -> None:
