@@ -30,6 +30,10 @@ _MEMORY_MIB = 128
 _PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
 
 
+class EndedError(MachineLostError):
+    """A guest ended while it was waited for, and nobody said why: it may have been killed."""
+
+
 def read_login(run_dir: Path) -> "Login":
     """Keys of the guest in `run_dir`. MachineLostError when they are gone."""
     import paramiko  # noqa: PLC0415  # see connect()
@@ -72,7 +76,7 @@ def wait_for_banner(guest: "Guest", sock: socket.socket, deadline: Deadline) -> 
         except OSError as error:
             raise MachineLostError(f"the port was closed: {error}") from error
         if not seen:
-            raise MachineLostError("QEMU ended")
+            raise EndedError("QEMU ended")
         at = seen.find(_BANNER)
         if at == 0:
             sock.settimeout(None)
@@ -93,11 +97,11 @@ def require_life(guest: "Guest", deadline: Deadline) -> None:
     if deadline.over:
         raise MachineLostError(f"no ssh after {deadline.seconds:.0f} s")
     if guest.keeper is not None and guest.keeper.poll() is not None:
-        raise MachineLostError(f"the guest's keeper ended with code {guest.keeper.returncode}")
+        raise EndedError(f"the guest's keeper ended with code {guest.keeper.returncode}")
     if not guest.run_dir.is_dir():
-        raise MachineLostError("the guest's directory is gone")
+        raise EndedError("the guest's directory is gone")
     if (guest.run_dir / "exited").exists():
-        raise MachineLostError("QEMU ended")
+        raise EndedError("QEMU ended")
 
 
 def _words(guest: "Guest") -> list[str]:
@@ -123,7 +127,9 @@ def boot_failure(guest: "Guest", error: MachineLostError) -> MachineLostError:
         stack = " < ".join(postmortem.interrupted_in(postmortem.interrupt(guest)))
         reason += f"; interrupted in {stack}" if stack else ""
         console = guest.console_text()
-    return MachineLostError(
+    unsaid = isinstance(error, EndedError) and not said and not words
+    kind = EndedError if unsaid else MachineLostError
+    return kind(
         f"{guest.machine.release} did not boot: {reason}",
         fix=_boot_fix(guest.machine, console),
         evidence="\n".join([*words, *console.splitlines()[-_CONSOLE_LINES:]]),

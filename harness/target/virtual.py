@@ -18,7 +18,7 @@ from harness.errors import BpfthrowError, MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.symbols import Symbols, decode
-from harness.target import boot, channel, postmortem, saved, symbols, vm
+from harness.target import boot, channel, login, postmortem, saved, symbols, vm
 from harness.target.base import FRESH, Facts
 from harness.target.client import AgentClient, missing_options
 from harness.target.machine import Machine
@@ -195,7 +195,7 @@ class VirtualTarget:
             raise self._broken
         if self._client is None or self._guest is None:
             try:
-                self._boot()
+                self._boot_or_again()
             except MachineLostError as error:
                 self._drop()
                 self._broken = error
@@ -213,6 +213,19 @@ class VirtualTarget:
         assert self._client is not None
         assert self._guest is not None
         return self._client, self._guest
+
+    def _boot_or_again(self) -> None:
+        try:
+            self._boot()
+        except MachineLostError as error:
+            # one that was up, or ended without a word, may have been killed: the kernel is not
+            # given up for that
+            was_up = self._guest is not None and self._guest.boot_s > 0
+            if self._aborted or not (was_up or isinstance(error, login.EndedError)):
+                raise
+            self._drop()
+            tools.say(f"{error.message}; another guest is started in its place")
+            self._boot()
 
     def _boot(self) -> None:
         guest = self._connected()

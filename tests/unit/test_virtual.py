@@ -13,7 +13,7 @@ from harness.errors import MachineLostError, WorldError
 from harness.kernels import Kernel
 from harness.model import Case, Observation, Verdict
 from harness.symbols import parse
-from harness.target import boot, channel, saved, virtual, vm
+from harness.target import boot, channel, login, saved, virtual, vm
 from harness.target.base import Facts
 from harness.target.machine import Machine
 
@@ -472,3 +472,51 @@ def test_a_warm_guest_is_not_fresh(renewed):
     machine._client.finish = tuple
     machine.run(ALONE)
     assert len(machine.guests) == 2
+
+
+# ---- guests that are killed before their first case ----------------------------------------
+
+
+def _boots(machine, monkeypatch, *errors):
+    """Each start of a guest ends with the next error, or well where that is None."""
+    left, guests = list(errors), []
+
+    def boot_():
+        guest, error = FakeGuest(boot_s=0.5), left.pop(0)
+        guests.append(guest)
+        machine._guest = guest
+        if error is not None:
+            guest.boot_s = getattr(error, "boot_s", 0.0)
+            raise error
+        machine._client = FakeClient([_ran], guest)
+        machine._facts = Facts("6.12.107", "tcg", "1", "bpftool")
+
+    monkeypatch.setattr(machine, "_boot", boot_)
+    return guests
+
+
+def _lost(boot_s):
+    error = MachineLostError("the agent does not listen")
+    error.boot_s = boot_s
+    return error
+
+
+@pytest.mark.parametrize("error", [_lost(0.5), login.EndedError("did not boot: QEMU ended")])
+def test_a_guest_that_is_killed_before_its_first_case_costs_none(monkeypatch, capsys, error):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    guests = _boots(machine, monkeypatch, error, None)
+    assert machine.run(CASE).verdict is Verdict.RAN
+    assert [guest.stopped for guest in guests] == [True, False]
+    assert "another guest is started in its place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "errors", [[_lost(0.0)], [_lost(0.5), _lost(0.5)], [login.EndedError("x"), _lost(0.0)]]
+)
+def test_a_kernel_whose_guests_do_not_come_up_is_given_up(monkeypatch, errors):
+    machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
+    guests = _boots(machine, monkeypatch, *errors)
+    for _ in range(2):
+        with pytest.raises(MachineLostError):
+            machine.run(CASE)
+    assert len(guests) == len(errors)
