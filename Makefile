@@ -19,7 +19,7 @@ $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
 
 .PHONY: bugs setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
 
-run: .venv/.ready ## run the cases: make run KERNELS="6.1 6.12 6.18 7.3" ARGS="-k callback"
+run: .venv/.ready ## run the cases: make run KERNELS=all ARGS="--html build/matrix.html"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
 
 test: .venv/.ready ## the project's own tests, and the cases on 6.12 and the newest kernel
