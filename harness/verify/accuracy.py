@@ -100,9 +100,22 @@ def judge(obj: Object, case: Case, series: str, kernel: Environment = NOWHERE) -
     """One program on one series."""
     claim = dict(case.per_series).get(series, case.expectation)
     started = time.perf_counter()
-    found = predict(obj, case.program, series, environment=kernel)
+    found = _predict(obj, case, series, kernel)
     duration_s = time.perf_counter() - started
     return Judged(case, series, claim, found, _outcome(case, claim, found), duration_s)
+
+
+def _predict(obj: Object, case: Case, series: str, kernel: Environment) -> Prediction:
+    """The program's prediction; where that is `accept`, the first refusal of what attaches to it.
+
+    A case claims one verdict for all of them.
+    """
+    names = (case.program, *(each.program for each in case.companions))
+    found = [predict(obj, name, series, environment=kernel) for name in names]
+    refused = (each for each in found if each.verdict is Verdict.REJECT)
+    if found[0].verdict is not Verdict.ACCEPT:
+        return found[0]
+    return next(refused, found[0])
 
 
 def _wanted(claim: Expectation) -> Verdict:

@@ -12,7 +12,7 @@ from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.program import Program
 from harness.sim import semantics
 from harness.sim.semantics import Profile
-from harness.verify import exceptions, known_bugs, loading, signatures, structure
+from harness.verify import attach, exceptions, known_bugs, loading, signatures, structure
 from harness.verify.callgraph import CallGraph
 from harness.verify.explore import explore
 from harness.verify.prediction import (
@@ -81,6 +81,7 @@ class _Run:
 
     def _check(self) -> None:
         structure.check(self.subject, self.graph)
+        attach.check(self.subject, self.environment)
         late = structure.late_problems(self.subject)
         try:
             self.explored = explore(self.subject, self.budget)

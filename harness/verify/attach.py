@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Programs that attach to a function: of the same object (freplace, fentry, fexit) or the kernel.
+
+Source: check_attach_btf_id() and bpf_check_attach_target() in kernel/bpf/verifier.c. Whether the
+kernel has the function that a section names is libbpf's question, and needs the kernel's types.
+"""
+
+from harness.bpf.btf import Kind, Type
+from harness.bpf.elf import Function, Object
+from harness.bpf.environment import Environment
+from harness.bpf.sections import attach_target, program_type
+from harness.verify.prediction import Category, NotModelled, Rejection, Subject
+
+_TO_FUNCTIONS = frozenset({"freplace", "fentry", "fexit", "fmod_ret"})
+_TO_KERNEL = frozenset({"fentry", "fexit", "fmod_ret"})
+_MOST_DEPTH = 8
+# of sleepable_lsm_hooks in kernel/bpf/bpf_lsm.c, which grows
+_SLEEPABLE_HOOKS = frozenset({
+    "bpf", "bpf_map", "bpf_prog", "bprm_check_security", "bprm_committed_creds",
+    "bprm_committing_creds", "bprm_creds_for_exec", "cred_prepare", "file_ioctl", "file_lock",
+    "file_open", "file_receive", "inode_create", "inode_getattr", "inode_rename", "inode_rmdir",
+    "inode_setattr", "inode_unlink", "kernel_read_file", "path_mkdir", "path_unlink", "sb_mount",
+    "sb_umount", "socket_accept", "socket_bind", "socket_connect", "socket_create",
+    "socket_listen", "socket_post_create", "socket_recvmsg", "socket_sendmsg", "task_alloc",
+})  # fmt: skip
+
+
+def check(subject: Subject, environment: Environment) -> None:
+    """What is said of the target. Raises Rejection, NotModelled."""
+    section = subject.program.section
+    kind, target = program_type(section), attach_target(section)
+    head = section.removeprefix("?").partition("/")[0]
+    if head.endswith(".s") and kind in {*_TO_KERNEL, "tp_btf"}:
+        raise NotModelled(f"which functions {head} programs may sleep in")
+    if head == "lsm.s" and target not in _SLEEPABLE_HOOKS:
+        raise NotModelled(f"whether programs may sleep in the hook {target}")
+    if kind not in _TO_FUNCTIONS:
+        return
+    obj = subject.obj
+    found = next((f for f in (*obj.functions, *obj.programs) if f.name == target), None)
+    if found is not None:
+        _check_callback(subject, kind, found)
+    if kind == "freplace":
+        _check_replaced(subject, target, found)
+    elif found is None and not _in_kernel(environment, target):
+        raise NotModelled(f"{target}() is not in vmlinux: a module may have it")
+
+
+def _in_kernel(environment: Environment, name: str) -> bool:
+    """Whether a kernel has the function, as far as is known."""
+    return environment.btf is None or environment.btf.find(Kind.FUNC, name) is not None
+
+
+def _check_callback(subject: Subject, kind: str, target: Function) -> None:
+    """An exception callback can be neither replaced nor traced."""
+    holders = [p for p in subject.obj.programs if p.exception_callbacks == (target.name,)]
+    if not holders:
+        return
+    name = "Extension" if kind == "freplace" else subject.profile.tracing_name
+    raise Rejection(
+        Category.POLICY,
+        f"{name} programs cannot attach to exception callback",
+        why=f"{target.name}() is the exception callback of {holders[0].name}(): it starts in the "
+        "middle of another frame, which neither a trampoline nor a replacement can",
+        fix=f"attach to a function that {target.name}() calls",
+    )
+
+
+def _check_replaced(subject: Subject, name: str, target: Function | None) -> None:
+    if target is None:
+        raise NotModelled(f"the replaced function {name}() is not in this object")
+    if target.linkage != "global":
+        raise NotModelled(f"replacing the static function {name}()")
+    own = _record(subject.obj, subject.obj.program(subject.program.name))
+    if not _same(subject.obj, own.type_id, _record(subject.obj, target).type_id):
+        raise NotModelled(f"whether the types of {name}() and of what replaces it fit")
+
+
+def _record(obj: Object, function: Function) -> Type:
+    return obj.btf.type(obj.ext.functions.get(function.section, {}).get(function.offset, 0))
+
+
+def _same(obj: Object, one: int, two: int, depth: int = 0) -> bool:
+    """Whether two types are spelled alike, which always fits; others may fit too."""
+    if one == two:
+        return True
+    if depth > _MOST_DEPTH:
+        return False
+    first, second = obj.btf.resolve(one), obj.btf.resolve(two)
+    same = (first.kind, first.name, first.size_bytes, len(first.members)) == (
+        second.kind, second.name, second.size_bytes, len(second.members))  # fmt: skip
+    if not same or first.kind in (Kind.STRUCT, Kind.UNION):
+        return same
+    pairs = [(first.type_id, second.type_id)] if first.type_id or second.type_id else []
+    if first.kind is Kind.FUNC_PROTO:
+        pairs += [
+            (a.type_id, b.type_id) for a, b in zip(first.members, second.members, strict=True)
+        ]
+    return all(_same(obj, a, b, depth + 1) for a, b in pairs)
