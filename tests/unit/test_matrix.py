@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from fake_target import FakeTarget, case, lose, ran
 
-from harness import matrix, schedule
+from harness import matrix, resume, schedule
 from harness.config import Settings
 from harness.errors import Exit, MachineLostError, UsageError
 from harness.model import Verdict
@@ -50,13 +50,19 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(matrix, "_clang", lambda: "clang version 19")
     log = []
 
-    def started(targets, jobs=1, whole=False, **settings):
+    def started(targets, jobs=1, whole=False, ledger=None, **settings):
         def open_target(spec, *_):
             return Opened(targets[spec], log)
 
         monkeypatch.setattr(matrix, "open_target", open_target)
         arguments = argparse.Namespace(paths=[], expression="", jobs=jobs, quiet=True)
-        plan = matrix.Plan(list(targets), arguments, Settings(**settings), time.monotonic())
+        plan = matrix.Plan(
+            list(targets),
+            arguments,
+            Settings(**settings),
+            time.monotonic(),
+            ledger=ledger or resume.Ledger(None),
+        )
         return matrix.run(plan, {}) if whole else matrix.run_all(plan, {})
 
     started.log = log
@@ -156,3 +162,50 @@ def test_every_report_has_every_target(run, tmp_path, capsys):
         assert name in files["html"].read_text()
         assert name in files["markdown"].read_text()
         assert f"\n{name}: " in printed
+
+
+# ---- interrupted runs ----------------------------------------------------------------------
+
+
+def _killed(run):
+    """A run that ended while 6.12 was at its second case, and 7.3 had not begun."""
+
+    def kill(_):
+        raise SystemExit  # as far as one thread can be killed
+
+    chosen = argparse.Namespace(paths=[], expression="", retry_culprit=False)
+    ledger = resume.new(chosen, Settings())
+    targets = fakes()
+    del targets["vm:7.3"]
+    targets["vm:6.12"].answers["throw/b"] = kill
+    run(targets, ledger=ledger)
+    ledger.journal.close()
+    return chosen
+
+
+def test_a_killed_run_is_gone_on_with(run):
+    chosen = _killed(run)
+    ledger, _ = resume.last(chosen, Settings())
+    targets = fakes()
+    run.log.clear()
+    with ledger:
+        shares = run(targets, ledger=ledger)
+    assert [name for what, name in run.log if what == "open"] == ["vm-7.3"]
+    verdicts = [[str(r.observed.verdict) for r in share.results] for share in shares]
+    assert verdicts == [["ran", "ran"], ["ran", "lost"], ["ran", "ran"]]
+    assert all(share.tested for share in shares)
+    assert resume.CULPRIT in shares[1].results[1].observed.message
+
+
+def test_the_culprit_is_tried_again_where_that_is_asked_for(run):
+    chosen = _killed(run)
+    chosen.retry_culprit = True
+    ledger, _ = resume.last(chosen, Settings())
+    targets = fakes()
+    with ledger:
+        shares = run(targets, ledger=ledger)
+    assert targets["vm:6.12"].log.count("run throw/b") == 1
+    assert targets["vm:6.12"].log.count("run throw/a") == 0
+    # in the order of the cases, whenever they were had
+    assert [r.case.id for r in shares[1].results] == ["throw/a", "throw/b"]
+    assert all(r.agree for share in shares for r in share.results)
