@@ -86,6 +86,8 @@ def _check(  # one argument of one call
         return
     if reg.type in r.PACKETS_AND_END and not _may_pass_packet(walk, proto):
         walk.reject(Category.CALL_TYPE, "helper access to the packet is not allowed", errno=13)
+    if passed.map is not None and passed.map.type in _SOCKETS_IN:
+        walk.unknown(f"{proto.name} of a {MapType(passed.map.type).name.lower()}")
     if arg.null and reg.const == 0:
         _check_kind(walk, proto, number, arg, reg, passed)
         return
@@ -104,6 +106,10 @@ def _check(  # one argument of one call
             walk.unknown("two arguments with references")
         passed.ref = reg.ref
     _check_kind(walk, proto, number, arg, reg, passed)
+
+
+# which types of programs may change these is a table of its own (may_update_sockmap())
+_SOCKETS_IN: Final = frozenset({MapType.SOCKMAP, MapType.SOCKHASH})
 
 
 def _may_pass_packet(walk: Walk, proto: Prototype) -> bool:

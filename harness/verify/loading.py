@@ -38,6 +38,8 @@ _WORDS = (
      "take SEC() off the function"),
 )  # fmt: skip
 _LACKING = re.compile(r"extern \(func ksym\) '(\w+)': not found in kernel BTF")
+# newer ones know more sections
+_SECTION = "which libbpf does not load"
 _OF_TYPE = re.compile(r"CO-RE relocation \w+ of (?:struct |union |enum )?(\w+)")
 _WHERE = re.compile(r"program '[^']*'(, function '[^']*')?: ")
 
@@ -57,6 +59,8 @@ def linked(obj: Object, name: str, profile: Profile, environment: Environment) -
         lacking = _LACKING.match(words)
         if lacking is not None and lacking[1] not in absent(profile):
             raise NotModelled(f"{lacking[1]}() is not in vmlinux: a module may have it") from error
+        if _SECTION in words:
+            raise NotModelled(f"{words}, as of 1.5") from error
         raise _refusal(words, error.fix or "") from error
     for pc, ref in sorted(program.refs.items()):
         if ref.kind is RefKind.KFUNC and not ref.weak and ref.name in absent(profile):
