@@ -155,7 +155,13 @@ def _path(text: str) -> Path:
 
 
 TABLE: tuple[Setting, ...] = (
-    Setting("kernel", _text, "kernel: catalogue name, pattern, image or tree:PATH", "K", many=True),
+    Setting(
+        "kernel",
+        _text,
+        "kernel: name, pattern, range (6.12..7.3), build:NAME, tree:PATH, image",
+        "K",
+        many=True,
+    ),
     Setting("target", _target, "where cases run: vm, local or ssh:HOST", "WHERE"),
     Setting("hook", _text, "run on this hook only", "HOOK", many=True),
     Setting("profile", _text, "simulator profile instead of the kernel's own", "P"),
