@@ -122,7 +122,7 @@ _IDS = re.compile(r"\b((?:ref_obj_|ref_|parent_|dynptr_)?id|refs)=(\d+(?:,\d+)*)
 SPLAT_RULES = _rules(
     ("processor and process", r"\b(CPU|PID|cpu|pid)(: |=|#)\d+", r"\1\g<2>N"),
     ("source line", r"\b([\w/.-]+\.[ch]):\d+", r"\1"),
-    ("process", r"\b[\w.-]+[/:]\d+(?=[/ \]]|$)", "TASK"),
+    ("process", r"(?m)\b[\w.-]+[/:]\d+(?=[/ \]]|$)", "TASK"),
     ("place in a function", r"\+0x[0-9a-f]+/0x[0-9a-f]+", ""),
     ("address", r"\b(?:0x)?[0-9a-f]{12,16}\b", "ADDRESS"),
     ("time", r"\b\d+(\.\d+)?(s|ms|us| jiffies| seconds)\b", "TIME"),

@@ -193,6 +193,18 @@ def test_splat(one, other):
     assert normalize.splat(one) == normalize.splat(other)
 
 
+def test_a_report_of_two_builds_of_a_kernel():
+    """As 7.3 and the same with a patch wrote it: other offsets, another process."""
+    report = (
+        "verifier bug: scc exit: no visit info for call chain (1)\n"
+        "  WARNING: kernel/bpf/states.c:207 at bpf_update_branch_counts+{0}, CPU#0: python3/{1}\n"
+        "  in bpf_update_branch_counts < do_check_common < bpf_check"
+    )
+    one, other = report.format("0x196/0x280", 78), report.format("0x1f6/0x2b0", 128)
+    assert normalize.splat(one) == normalize.splat(other)
+    assert "states.c at bpf_update_branch_counts, CPU#N: TASK\n" in normalize.splat(one)
+
+
 def test_splats_of_two_kinds_stay_apart():
     one = "WARNING: CPU: 0 PID: 9 at kernel/bpf/states.c:207 maybe_exit_scc+0x12/0x80"
     assert normalize.splat(one) != normalize.splat(one.replace("maybe_exit_scc", "bpf_throw"))
