@@ -26,6 +26,10 @@ _OFFSET = re.compile(r"Kernel Offset: (0x[0-9a-f]+) from (0x[0-9a-f]+)|Kernel Of
 _LINK_BASE = 0xFFFFFFFF81000000
 _ADDRESS = re.compile(r"(?<![0-9a-f])(?:0x)?(ffffffff[89a-f][0-9a-f]{7})(?![0-9a-f])")
 _NAMED = re.compile(r"([A-Za-z_][\w.]*)\+(0x[0-9a-f]+)/0x[0-9a-f]+")
+# what the agent says of a program before it may crash (harness/target/agent/jited.py)
+_PROGRAM = re.compile(r"bpfthrow: program (\S+) at ([0-9a-f]{16}), (\d+) bytes")
+# behind the last instruction: int3 up to the next program
+_PADDING = 64
 # a stub, as in distributions that keep theirs in a package of its own
 _FEWEST = 1000
 _CODE = "TtWw"
@@ -126,7 +130,23 @@ def decode(log: str, symbols: Symbols, base: int | None = None) -> str:
     slid = _slide(log, symbols, base)
     lines = log.splitlines()
     sources = _sources(lines, symbols)
-    return "\n".join(_decoded(line, symbols, slid, sources) for line in lines)
+    programs = [(m[1], int(m[2], 16), int(m[3])) for m in _PROGRAM.finditer(log)]
+
+    def name(address: int) -> str:
+        if address in _JIT:
+            return _program(address, programs)
+        return "" if slid is None else symbols.name(address - slid)
+
+    return "\n".join(_decoded(line, name, sources) for line in lines)
+
+
+def _program(address: int, programs: Iterable[tuple[str, int, int]]) -> str:
+    for name, start, size in programs:
+        at = address - start
+        if 0 <= at < size + _PADDING:
+            where = f"{name}+{at:#x}/{size:#x} (BPF)"
+            return where if at < size else f"{where}, behind its end"
+    return "a BPF program or module"
 
 
 def _slide(log: str, symbols: Symbols, base: int | None) -> int | None:
@@ -136,18 +156,14 @@ def _slide(log: str, symbols: Symbols, base: int | None) -> int | None:
     return None if base is None else base - symbols.base
 
 
-def _decoded(line: str, symbols: Symbols, slid: int | None, sources: dict[str, str]) -> str:
-    if MARK in line or "Kernel Offset:" in line:
+def _decoded(line: str, name: Callable[[int], str], sources: dict[str, str]) -> str:
+    if MARK in line or "Kernel Offset:" in line or _PROGRAM.search(line):
         return line
     notes = [sources[match[0]] for match in _NAMED.finditer(line) if match[0] in sources]
     for match in _ADDRESS.finditer(line):
-        address = int(match[1], 16)
-        if address in _JIT:
-            name = "a BPF program or module"
-        else:
-            name = "" if slid is None else symbols.name(address - slid)
-        if name:
-            notes.append(f"{match[1]} is {name}" if address in _TEXT else f"{match[1]}: {name}")
+        found = name(int(match[1], 16))
+        if found:
+            notes.append(f"{match[1]} is {found}")
     return f"{line}{MARK}{', '.join(dict.fromkeys(notes))}" if notes else line
 
 

@@ -79,8 +79,29 @@ def test_without_a_panic_the_guest_must_have_said_where_it_is(known):
 def test_jitted_code_is_called_that_and_nothing_is_decoded_twice(known):
     log = "RIP: 0010:0xffffffffc02006a5"
     once = decode(log, known)
-    assert once == f"{log}    <- ffffffffc02006a5: a BPF program or module"
+    assert once == f"{log}    <- ffffffffc02006a5 is a BPF program or module"
     assert decode(once, known, BASE) == once
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("ffffffffc0200630", "keeps+0x0/0x20 (BPF)"),
+        ("ffffffffc020064f", "keeps+0x1f/0x20 (BPF)"),
+        ("ffffffffc0200651", "keeps+0x21/0x20 (BPF), behind its end"),
+        ("ffffffffc0200708", "keeps/1+0x8/0x10 (BPF)"),
+        ("ffffffffc0200830", "a BPF program or module"),
+    ],
+)
+def test_a_program_that_the_agent_announced_is_named(known, address, name):
+    log = (
+        "[ 1.0] bpfthrow: program keeps at ffffffffc0200630, 32 bytes\n"
+        "[ 1.0] bpfthrow: program keeps/1 at ffffffffc0200700, 16 bytes\n"
+        f"[ 1.1] RIP: 0010:0x{address}"
+    )
+    *said, last = decode(log, known).splitlines()
+    assert last.endswith(f"    <- {address} is {name}")
+    assert said == log.splitlines()[:2]
 
 
 # ---- vmlinux --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from harness.hooks import HOOKS
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.target.agent import (
     companions,
+    jited,
     kmsg,
     leaks,
     loading,
@@ -98,6 +99,8 @@ class Session:
         with companions.attached(path, program, case.companions) as refusal:
             if refusal is not None:
                 return _refused(refusal)
+            if case.crashes:
+                jited.announce(program.name, program.fd)
             with tracers.set_on(case.traced):
                 seen = self._feed(case, program)
         after = maps.contents(program.maps)

@@ -97,9 +97,12 @@ def by_id(command: int, ident: int) -> int:
     return call(command, struct.pack("=III", ident, 0, 0))[0]
 
 
-def info(fd: int) -> bytes:
-    """bpf_prog_info, bpf_map_info or bpf_link_info, padded with zeros to a fixed length."""
-    buffer = ctypes.create_string_buffer(_INFO_BYTES)
+def info(fd: int, given: bytes = b"") -> bytes:
+    """bpf_prog_info, bpf_map_info or bpf_link_info, padded with zeros to a fixed length.
+
+    `given`: its beginning as the kernel is to find it, with the places of arrays to fill.
+    """
+    buffer = ctypes.create_string_buffer(given, _INFO_BYTES)
     call(OBJ_INFO, struct.pack("=IIQ", fd, _INFO_BYTES, _address(buffer)))
     return buffer.raw
 
