@@ -12,8 +12,13 @@ serve() {
 	# Opening the port fails while the last connection's sshd still holds it.
 	while :; do
 		sshd -i -f /run/bpfthrow/sshd_config <> "$1" >&0 2>> /run/sshd.log
-		# 255 is the end of a connection; anything above 125 is a root image without a working sshd
-		case $? in 126 | 127) say "sshd: $($b tail -n 1 /run/sshd.log)" ;; esac
+		# 255 is the end of a connection; 126 and 127 are a root image without a working sshd. When
+		# the harness' own sshd is killed, its next one would talk into the middle of a conversation,
+		# and the host would wait for the rest of it: better there is no guest any more.
+		case $?$1 in
+		126* | 127*) say "sshd: $($b tail -n 1 /run/sshd.log)" ;;
+		137*p11) say "sshd was killed" && $b poweroff -f ;;
+		esac
 		$b sleep 0.1
 	done
 }

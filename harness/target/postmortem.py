@@ -27,6 +27,8 @@ _FATAL = re.compile(
     r"(Kernel panic - not syncing: .*|BUG: (?:unable to handle|kernel NULL pointer).*|kernel BUG at"
     r" .*|Oops: .*|general protection fault.*|BUG: .*stack guard page.*|PANIC: .*)"
 )
+# what init.sh says when it ends a guest
+_INIT = re.compile(r"bpfthrow-init: (.*)")
 # the first that a kernel says of our own interrupt
 _INTERRUPTED = re.compile(
     r"^.*(?:Uhhuh\. NMI received|Kernel panic - not syncing: NMI).*", re.MULTILINE
@@ -62,7 +64,9 @@ def examine(
     elif verdict is Verdict.LOST and guest.alive():
         message += ": it was killed, or crashed; the guest itself lives"
     elif verdict is Verdict.LOST:
-        message += ": QEMU has ended, without a word from the kernel"
+        said = _INIT.search(before)
+        reason = said[1] if said else "without a word from the kernel"
+        message += f": QEMU has ended, {reason}"
     elif verdict is Verdict.HUNG:
         stack = " < ".join(interrupted_in(interrupt(guest, patience.scale)))
         message += f"; interrupted in {stack}" if stack else "; it answers no interrupt either"

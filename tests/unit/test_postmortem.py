@@ -124,6 +124,13 @@ def test_a_complaint_is_no_crash(qemu, line, verdict):
     assert seen.splats[0].startswith(line)
 
 
+def test_a_guest_that_ends_itself_says_why():
+    guest = FakeGuest("bpfthrow-init: sshd was killed\n", lives=False)
+    seen = postmortem.examine(guest, 0, Verdict.LOST, GONE, QUICK)
+    assert seen.verdict is Verdict.LOST
+    assert seen.message.endswith("QEMU has ended, sshd was killed")
+
+
 def test_a_crash_brings_its_splat_along():
     text = (DATA / "7.3-protection-fault.log").read_text()
     seen = postmortem.examine(FakeGuest(text, lives=False), 0, Verdict.LOST, GONE, QUICK)
