@@ -86,6 +86,9 @@ def test_a_step_asks_only_for_what_an_earlier_one_gives(path):
 def _commands(text):
     """The words behind each `bpfthrow` that begins a command of a shell script."""
     for line in text.replace("\\\n", " ").split("\n"):
+        # what was printed need not be shell at all
+        if not re.search(r"(?:^|[|&;(])\s*bpfthrow\s", line):
+            continue
         reader = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
         reader.whitespace_split = True
         command, redirected = [], False
