@@ -53,6 +53,9 @@ test-patched: setup-build ## compile our two series for 7.3 and hold them agains
 	@$(BIN)/bpfthrow setup --kernel 7.3
 	@$(BIN)/python -m pytest tests/patched --kernel 7.3 $(ARGS)
 
+test-exhaustive: .venv/.ready ## the verifier model's numbers, all of 6 bits: make test-exhaustive BITS=8
+	@EXHAUSTIVE_BITS=$(or $(BITS),6) $(BIN)/python -m pytest tests/exhaustive $(ARGS)
+
 clean: ## remove what was built in the checkout (not .venv, not the cache)
 	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
