@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,15 +78,19 @@ def run(arguments: argparse.Namespace) -> int:
     return _exit_code(asked)
 
 
+@dataclass(frozen=True, slots=True)
 class _Subject:
     """What is loaded: an object, with its source where there is one, or a bundle's."""
 
-    def __init__(self, name: str, obj: Object, source: bytes | None, bundle: Bundle | None) -> None:
-        self.name = name
-        self.obj = obj
-        self.source = source
-        self.bundle = bundle
-        self.programs = bundle.programs if bundle else ()
+    # of the file
+    name: str
+    obj: Object
+    source: bytes | None
+    bundle: Bundle | None
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        return self.bundle.programs if self.bundle else ()
 
 
 def _subject(file: str, stack: ExitStack) -> _Subject:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "logmatch": GROUND,
     "normalize": GROUND,
     "loadstats": GROUND,
+    "refusals": GROUND,
     "regress_model": GROUND | {"loadstats"},
     # comparing needs no machine; the command brings them
     "regress": GROUND | {"loadstats", "normalize", "regress_model", "report"},
