@@ -69,6 +69,8 @@ class Known:
     says: str = ""
     # the first functions of one of the log's reports
     functions: tuple[str, ...] = ()
+    # positive errno of a refused load; None: nothing is asked
+    errno: int | None = None
 
     @property
     def text(self) -> str:
@@ -163,6 +165,8 @@ def _judge(
     if status is Status.HUNG:
         # what was interrupted is not what made it hang
         return Judgement.KNOWN, words
+    if known.errno not in (None, result.observed.errno):
+        return Judgement.OTHER, f"known with errno {known.errno}, not {result.observed.errno}"
     text = f"{words}\n{message}\n{result.observed.kernel_log}"
     if known.says and not re.search(known.says, text, re.MULTILINE):
         return Judgement.OTHER, f"nothing says {known.says!r}; {words}"
@@ -189,7 +193,7 @@ _Keys = Mapping[str, type | tuple[type, ...]]
 _BUG = {"letter": str, "title": str, "cause": str, "case": list}
 _CASE = {"id": str, "on": dict}
 _KNOWN = {"status": (str, list)}
-_KNOWN_OPTIONAL = {"says": str, "functions": list}
+_KNOWN_OPTIONAL = {"says": str, "functions": list, "errno": int}
 
 
 def load(path: Path = TABLE) -> tuple[Bug, ...]:
@@ -232,7 +236,7 @@ def _known(where: str, row: Any) -> Known:
         re.compile(row.get("says", ""))
     except re.error as error:
         raise UsageError(f"{where}: says: {error}", fix="correct the expression") from error
-    return Known(tuple(map(Status, given)), row.get("says", ""), tuple(functions))
+    return Known(tuple(map(Status, given)), row.get("says", ""), tuple(functions), row.get("errno"))
 
 
 def _check(where: str, row: Any, required: _Keys, optional: _Keys) -> None:

@@ -39,6 +39,8 @@ WARNING = """\
 """
 CRASHED = Observation(Verdict.CRASHED, message="BUG: kernel NULL pointer", kernel_log=OOPS)
 
+NO = Observation(Verdict.REJECTED, message="no", errno=14)
+
 
 # ---- one result -----------------------------------------------------------------------------
 
@@ -103,6 +105,8 @@ CRASH = Known((Status.CRASHED,), "NULL pointer", ("jit_subprogs", "bpf_check"))
         ),
         (CRASH, replace(CRASHED, kernel_log="NULL pointer"), Judgement.OTHER, "in no report"),
         (Known((Status.CRASHED,)), CRASHED, Judgement.KNOWN, ""),
+        (Known((Status.REJECTED,), errno=14), NO, Judgement.KNOWN, "no"),
+        (Known((Status.REJECTED,), errno=22), NO, Judgement.OTHER, "with errno 22, not 14"),
         (Known((Status.HUNG, Status.CRASHED)), CRASHED, Judgement.KNOWN, ""),
         # what an interrupt found a hung kernel in is not what made it hang
         (Known((Status.HUNG,), "x", ("f",)), Observation(Verdict.HUNG), Judgement.KNOWN, ""),
@@ -170,6 +174,7 @@ def test_a_table_that_is_right(tmp_path):
         ('"killed"', '"fine"', "several of those that are not fine"),
         ('says = "x"', 'says = "("', "says: missing"),
         ('["f"]', "[1]", "functions are names"),
+        ('says = "x"', 'errno = "x"', "'errno' has a value of the wrong type"),
         ('status = "fine"', 'state = "fine"', "unknown key 'state'"),
         ('{ status = "fine" }', '"fine"', "'7.3' has a value of the wrong type"),
         ("[[bug]]", "[bug]", "'bug' has a value of the wrong type"),
