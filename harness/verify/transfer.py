@@ -95,7 +95,7 @@ def _products(kind: Kind, a: Range, b: Range) -> Range:
 
 def _small_products(kind: Kind, a: Range, b: Range) -> Range:
     """Only of numbers without sign that fit into half of the width."""
-    half = kind.width.ones >> (kind.width.bits // 2)
+    half = (1 << kind.width.bits // 2) - 1
     if a.smin < 0 or b.smin < 0 or a.umax > half or b.umax > half:
         return kind.full
     return kind.unsigned(a.umin * b.umin, a.umax * b.umax)
