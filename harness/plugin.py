@@ -40,7 +40,7 @@ from harness.workers import Arrived
 # settings that are options of pytest too; json, junit and profile are left to the command
 OPTIONS = (
     "kernel", "hook", "target", "artifacts", "keep_vm", "cpus", "memory", "timeout_scale",
-    "accelerator", "retries",
+    "accelerator", "retries", "isolate",
 )  # fmt: skip
 MARKERS = (
     "kernel: needs a real kernel; runs only with --kernel or --target",
@@ -237,6 +237,8 @@ def bpf_result(request: pytest.FixtureRequest, bpf_target: Machine, bpf_case: Ca
         state.results.append(lost)
         raise
     state.results.append(_remembered(request, bpf_target, result, target))
+    bpf_target.deaths = run.deaths_in_a_row(bpf_target.deaths, result)
+    bpf_target.broken = getattr(run.dying(bpf_target.deaths), "message", "")
     if result.observed.verdict is Verdict.LOST:
         message = result.observed.message
         raise WorldError(f"{bpf_target.label}: {message}", evidence=result.observed.log)

@@ -17,6 +17,8 @@ class Machine:
     settings: Settings
     # why it cannot be had; the rest of its cases is skipped with this
     broken: str = ""
+    # cases in a row that no guest outlived
+    deaths: int = 0
     _target: Any = None
     _stack: ExitStack = field(default_factory=ExitStack)
 

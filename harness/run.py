@@ -138,7 +138,7 @@ def run_cases(
     for case in cases:
         if last is not None:
             yield last
-            deaths, last = _deaths(deaths, last), None
+            deaths, last = deaths_in_a_row(deaths, last), None
         lost = lost or _given_up(deadline, deaths)
         if lost is not None:
             yield lost_result(case, target.name, lost)
@@ -159,7 +159,7 @@ def run_cases(
         yield _with_leaks(last, target)
 
 
-def _deaths(before: int, result: Result) -> int:
+def deaths_in_a_row(before: int, result: Result) -> int:
     """Cases in a row that no guest outlived; those that are said to crash are no surprise."""
     if result.observed.verdict not in _DEAD:
         return 0
@@ -169,12 +169,17 @@ def _deaths(before: int, result: Result) -> int:
 def _given_up(deadline: Deadline, deaths: int) -> MachineLostError | None:
     if deadline.over:
         return MachineLostError(f"the run took longer than {deadline.seconds:.0f} s")
-    if deaths >= DEATHS_MAX:
-        return MachineLostError(
-            f"{deaths} cases in a row crashed, hung or lost their guest: the rest is not run",
-            fix="look at the first of them; leave out by -k what this kernel does not survive",
-        )
-    return None
+    return dying(deaths)
+
+
+def dying(deaths: int) -> MachineLostError | None:
+    """Why a kernel is given up after so many deaths in a row; None while it is not."""
+    if deaths < DEATHS_MAX:
+        return None
+    return MachineLostError(
+        f"{deaths} cases in a row crashed, hung or lost their guest: the rest is not run",
+        fix="look at the first of them; leave out by -k what this kernel does not survive",
+    )
 
 
 def _missing_hook(case: Case, target: Target, observed: Observation) -> tuple[Difference, ...]:

@@ -139,6 +139,16 @@ def test_death_of_a_kernel_is_a_failure_and_the_rest_goes_on(session, verdict):
     result.stdout.fnmatch_lines([f"FAILED *verdict: invariant ran, kernel {verdict}: Oops"])
 
 
+def test_a_kernel_that_dies_again_and_again_is_given_up(session, monkeypatch):
+    monkeypatch.setattr("harness.run.DEATHS_MAX", 2)
+    dead = Observation(Verdict.CRASHED, message="Oops")
+    target = fake(one=dead, two=dead)
+    result = session({"vm:6.12": target}, "--kernel", "6.12", "--retries", "0")
+    result.assert_outcomes(failed=2, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*2 cases in a row crashed, hung or lost their guest*"])
+    assert "run throw/depth/three" not in target.log
+
+
 def test_own_assertions_keep_their_text(session, pytester):
     pytester.makepyfile(test_kernel="def test_case(bpf_result): assert bpf_result.target == 'x'")
     result = session({"vm:6.12": fake()}, "--kernel", "6.12")
