@@ -21,7 +21,7 @@ from harness.errors import Exit, ObjectError, UsageError
 from harness.kernels import spec
 from harness.model import Observation, Verdict
 from harness.repro_bundle import Bundle
-from harness.repro_load import Loaded
+from harness.repro_load import Loaded, Pairs
 from harness.repro_log import evidence
 from harness.repro_report import Answer, Story
 from harness.series import SERIES
@@ -123,7 +123,7 @@ def _load(
     subject: _Subject,
     programs: Sequence[str],
     names: Sequence[str],
-) -> tuple[list[Loaded], tuple[str, str] | None]:
+) -> tuple[list[Loaded], Pairs | None]:
     def progress(name: str, seen: Observation) -> None:
         if sys.stderr.isatty():
             print(f"# {name}: {seen.verdict}", file=sys.stderr)
@@ -161,9 +161,7 @@ def _linked(obj: Object, name: str, release: str) -> Program | None:
         return None
 
 
-def _story(
-    subject: _Subject, name: str, asked: Sequence[Loaded], bisected: tuple[str, str] | None
-) -> Story:
+def _story(subject: _Subject, name: str, asked: Sequence[Loaded], bisected: Pairs | None) -> Story:
     answers = tuple(_answer(subject, load, name) for load in asked)
     program = _linked(subject.obj, name, "")
     lines = program.lines.values() if program else ()

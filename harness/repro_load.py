@@ -128,27 +128,37 @@ def _case(obj: Object, name: str) -> Case:
     )
 
 
+Pairs = tuple[tuple[str, str], ...]
+
+
 def bisect(
     names: Sequence[str], load: Callable[[str], Loaded], same: Callable[[Loaded, Loaded], bool]
-) -> tuple[list[Loaded], tuple[str, str] | None]:
+) -> tuple[list[Loaded], Pairs]:
     """Between which neighbours of `names` (oldest first) the answer changed, with few loads.
 
-    Returns what was loaded, in the order of `names`, and the pair, or None where the two ends are
-    the same. Where it changed more than once, the pair is one of these places.
+    Returns what was loaded, in the order of `names`, and the pairs; none where the two ends are the
+    same. What changed and changed back between two loads is not seen.
     """
-    first, last = load(names[0]), load(names[-1])
-    known = {0: first, len(names) - 1: last}
-    if same(first, last):
-        return [known[at] for at in sorted(known)], None
-    low, high = 0, len(names) - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        known[middle] = load(names[middle])
-        if same(known[middle], first):
-            low = middle
-        else:
-            high = middle
-    return [known[at] for at in sorted(known)], (names[low], names[high])
+    known: dict[int, Loaded] = {}
+
+    def at(index: int) -> Loaded:
+        if index not in known:
+            known[index] = load(names[index])
+        return known[index]
+
+    pairs = []
+    start, last = 0, len(names) - 1
+    while not same(at(start), at(last)):
+        low, high = start, last
+        while high - low > 1:
+            middle = (low + high) // 2
+            if same(at(middle), at(start)):
+                low = middle
+            else:
+                high = middle
+        pairs.append((names[low], names[high]))
+        start = high
+    return [known[index] for index in sorted(known)], tuple(pairs)
 
 
 def without_paths(seen: Observation) -> Observation:

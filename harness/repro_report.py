@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import normalize
 from harness.model import Observation, Verdict
-from harness.repro_load import Loaded
+from harness.repro_load import Loaded, Pairs
 from harness.repro_log import Evidence, Place
 
 SCHEMA = 1
@@ -61,8 +61,8 @@ class Story:
     source: dict[tuple[str, int], str] = field(default_factory=dict)
     # what the model predicts, one line a series; where no kernel was there to ask
     model: tuple[str, ...] = ()
-    # between which kernels the answer changed
-    bisected: tuple[str, str] | None = None
+    # between which kernels the answer changed; None: nobody asked
+    bisected: Pairs | None = None
 
 
 # the relation between neighbours -----------------------------------------------------------------
@@ -95,8 +95,9 @@ def text(story: Story) -> str:
     """The whole story of one program."""
     lines = [f"{story.program} ({story.section})", *_table(story.answers)]
     lines += [f"  {line}" for line in story.model]
-    if story.bisected:
-        lines += ["", f"  The answer changed between {story.bisected[0]} and {story.bisected[1]}."]
+    if story.bisected is not None:
+        places = ", then ".join(f"between {one} and {other}" for one, other in story.bisected)
+        lines += ["", f"  The answer changed {places or 'nowhere'}."]
     for group in groups(story.answers):
         lines += ["", *_explained(story, group)]
     for one, other in zip(story.answers, story.answers[1:], strict=False):
@@ -259,7 +260,7 @@ def _story(story: Story) -> dict[str, Any]:
     return {
         "program": story.program,
         "section": story.section,
-        "bisected": list(story.bisected) if story.bisected else None,
+        "bisected": None if story.bisected is None else [list(pair) for pair in story.bisected],
         "model": list(story.model),
         "kernels": [_answer(answer) for answer in story.answers],
     }

@@ -146,17 +146,28 @@ def test_bisect_finds_the_pair_with_few_loads(first_bad):
     def same(one, other):
         return one.seen["p"].verdict is other.seen["p"].verdict
 
-    loaded, pair = bisect(names, load, same)
-    assert pair == (names[first_bad - 1], names[first_bad])
+    loaded, pairs = bisect(names, load, same)
+    assert pairs == ((names[first_bad - 1], names[first_bad]),)
     assert [each.kernel for each in loaded] == sorted(asked)
     assert len(asked) <= 5
     assert len(set(asked)) == len(asked)
 
 
 def test_bisect_of_what_did_not_change():
-    loaded, pair = bisect(["a", "b", "c"], lambda name: Loaded(name, {}), lambda *_: True)
-    assert pair is None
+    loaded, pairs = bisect(["a", "b", "c"], lambda name: Loaded(name, {}), lambda *_: True)
+    assert pairs == ()
     assert [each.kernel for each in loaded] == ["a", "c"]
+
+
+def test_bisect_of_what_changed_more_than_once():
+    answers = dict(zip("abcdefgh", "11222333", strict=True))
+    loaded, pairs = bisect(
+        list(answers),
+        lambda name: Loaded(name, {}),
+        lambda one, other: answers[one.kernel] == answers[other.kernel],
+    )
+    assert pairs == (("b", "c"), ("e", "f"))
+    assert len(loaded) < len(answers)
 
 
 # the command --------------------------------------------------------------------------------
@@ -211,7 +222,9 @@ def test_json(kernels, capsys):
 
 def test_bisecting_from_the_command(kernels, capsys):
     assert repro(SOURCE, "--bisect") == 1
-    assert "The answer changed between 6.1 and 6.12." in capsys.readouterr().out
+    assert "The answer changed between 6.1 and 6.12.\n" in capsys.readouterr().out
+    assert repro(SOURCE, "--bisect", "--kernel", "6.12", "--kernel", "7.3") == 1
+    assert "The answer changed nowhere." in capsys.readouterr().out
 
 
 def test_the_model_answers_where_no_kernel_can(kernels, capsys):
