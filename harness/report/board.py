@@ -219,7 +219,7 @@ class Board:
         left_s = remaining_s(
             {spec: self._left_s(spec) for spec in self._tallies}, self._expected.at_once
         )
-        left = f", about {_clock_text(left_s)} left" if left_s is not None else ""
+        left = f", about {_clock_text(left_s)} left" if left_s else ""
         more = f"; {hidden} more targets" if hidden else ""
         return f"{done}/{cases} after {_clock_text(spent_s)}{left}{more}"
 

@@ -96,6 +96,8 @@ def test_the_end_of_a_target_and_what_is_left():
         "7.3   ................  0/4  waits",
         "4/8 after 0:08, about 0:20 left",
     ]
+    shown.end("vm:7.3")
+    assert stream.screen()[-1] == "4/8 after 0:08"
     shown.close()
     assert stream.screen() == []
 
