@@ -47,7 +47,7 @@ class Run:
         self.words = place / "words"
         self.report.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "harness.cli", "run", "--json", str(self.report)]
-        argv += more or ["--kernel", arguments.kernel, *arguments.paths]
+        argv += [*more, "--kernel", arguments.kernel, *arguments.paths]
         environment = os.environ | {"XDG_RUNTIME_DIR": str(place)}
         self.began_s = time.monotonic()
         with self.words.open("w") as words:
@@ -191,6 +191,15 @@ def one(arguments: argparse.Namespace, place: Path, victim: str, moment_s: float
     return found
 
 
+def _whole(arguments: argparse.Namespace, place: Path) -> float:
+    """Seconds of a run that nobody disturbs."""
+    run = Run(arguments, place)
+    if run.wait():
+        sys.exit(f"the run fails without a kill:\n{run.words.read_text()[-2000:]}")
+    arguments.wanted = len(run.cases)
+    return time.monotonic() - run.began_s
+
+
 def main() -> int:
     """Run the campaign; 1 when something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -206,12 +215,7 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="kill-") as name:
         place = Path(name)
-        whole = Run(arguments, place)
-        code = whole.wait()
-        took_s = time.monotonic() - whole.began_s
-        if code:
-            sys.exit(f"the run fails without a kill:\n{whole.words.read_text()[-2000:]}")
-        arguments.wanted = len(whole.cases)
+        took_s = min(_whole(arguments, place) for _ in range(2))
         print(f"without a kill: {arguments.wanted} cases in {took_s:.1f} s")
         for number in range(arguments.kills):
             victim = chance.choice(arguments.only or list(VICTIMS))
