@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.bpf.isa import ALU_OPS, Class, Insn
 from harness.verify import registers as r
+from harness.verify import tnum
 from harness.verify.memory import MAX_VAR_OFF, readable, writable
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, scalar, type_name
@@ -276,23 +277,55 @@ def _move_pointer(  # the operands
     if name == "sub" and pointer.type == r.STACK:
         _prohibited(walk, f"R{insn.dst} subtraction from stack pointer prohibited")
     new = pointer.copy()
-    if not by.tnum.mask:
+    if by.tnum.mask:
+        _move_variably(walk, name, new, by)
+    elif new.num is not None and walk.release >= (7, 0):
+        if new.type in r.PACKETS:
+            new.num = _moved_packet(walk, name, new.num, by)
+        else:
+            new.num = _moved(walk, name, new.num, by)
+    else:
         number = by.smin
         new.off += number if name == "add" else -number
-    else:
-        _move_variably(walk, name, new, by)
     new.range = max(new.range, 0)
     _check_pointer(walk, new)
     walk.regs[insn.dst] = new
 
 
 def _move_variably(walk: Walk, name: str, new: Reg, by: Scalar) -> None:
-    domain = walk.domain
-    new.num = domain.alu(name, domain.known(0) if new.num is None else new.num, by, 64)
+    start = walk.domain.known(0) if new.num is None else new.num
+    if walk.release >= (7, 0) and new.off:
+        # from then on the fixed part is not kept apart
+        start, new.off = walk.domain.known(new.off), 0
     if new.type in r.PACKETS:
         new.id = walk.new_id()
         if name == "add" or by.smin < 0:
             new.range = 0
+    if new.range > 0 and walk.release >= (7, 0):
+        new.num = _moved_packet(walk, name, start, by)
+    else:
+        new.num = _moved(walk, name, start, by)
+
+
+def _moved(walk: Walk, name: str, start: Scalar, by: Scalar) -> Scalar:
+    """Pointers have no ranges of their low half."""
+    domain = walk.domain
+    whole = domain.narrow.full
+    return domain.alu(name, start._replace(narrow=whole), by._replace(narrow=whole), 64)
+
+
+def _moved_packet(walk: Walk, name: str, start: Scalar, by: Scalar) -> Scalar:
+    """Where a packet pointer keeps its id or range, its known bits do not narrow its offset.
+
+    Else two pointers of one id could have another largest offset, by which ranges are compared.
+    """
+    domain = walk.domain
+    span = domain.wide.add(start.wide, by.wide)
+    bits = tnum.add(start.tnum, by.tnum)
+    if name == "sub":
+        span = domain.wide.subtract(start.wide, by.wide)
+        bits = tnum.sub(start.tnum, by.tnum)
+    return start._replace(tnum=bits, wide=span, narrow=domain.narrow.full)
 
 
 def _prohibited(walk: Walk, words: str) -> None:

@@ -268,8 +268,8 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
             flags = flags if view.varies else 0
         locked = any(kind == "bpf_spin_lock" for kind, _, _ in view.special)
         number = walk.new_id() if flags or locked else 0
-        if view.inner is not None and not flags:
-            return Reg(r.MAP_PTR, what=view.inner)
+        if view.inner is not None and (not flags or walk.release >= (7, 0)):
+            return Reg(r.MAP_PTR, what=view.inner, flags=flags, id=number)
         return Reg(r.MAP_VALUE, what=view, flags=flags, id=number)
     if returns.kind == "ringbuf":
         ref = acquire(walk)

@@ -88,7 +88,8 @@ def _stack(  # one access
 ) -> None:
     if not size and not zero_size:
         walk.reject(Category.MEMORY, "invalid zero-sized read", errno=13)
-    stack.check_bounds(walk, reg, regno, 0, size, write=True)
+    writes = write or walk.release < (6, 14)
+    stack.check_bounds(walk, reg, regno, 0, size, write=writes)
     frame = walk.state.frames[reg.what]
     low, high = stack.offsets(reg, 0)
     if not size:
@@ -104,7 +105,7 @@ def _stack(  # one access
                 errno=13,
             )
     # before 6.14 even what is only read counts as written
-    if write or walk.release < (6, 14):
+    if writes:
         stack.clobber(frame, low, high + size)
 
 

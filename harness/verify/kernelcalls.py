@@ -66,7 +66,7 @@ def call(walk: Walk, insn: Insn, name: str) -> int:
         throws.throw(walk)
         return ENDS
     if walk.kind not in _COMMON_TYPES:
-        walk.unknown(f"kernel function {name} in a program of type {walk.kind}")
+        _check_allowed(walk, name)
     if name == "bpf_iter_num_next":
         return iterators.step(walk)
     found = _FUNCTIONS.get(name)
@@ -75,6 +75,20 @@ def call(walk: Walk, insn: Insn, name: str) -> int:
     result = found(walk, name)
     walk.regs[0:6] = [result] + [r.UNREADABLE] * 5
     return walk.pc + 1
+
+
+def _check_allowed(walk: Walk, name: str) -> None:
+    profile = walk.subject.profile.name
+    row = kfuncprotos.kfunc(name, profile)
+    if row is None or walk.kind in ("struct_ops", "freplace", ""):
+        walk.unknown(f"kernel function {name} in a program of type {walk.kind}")
+    if not kfuncprotos.allowed(row, walk.kind, profile):
+        walk.reject(
+            Category.POLICY,
+            f"calling kernel function {name} is not allowed",
+            errno=13,
+            why=f"programs of type {walk.kind} may not call {name}()",
+        )
 
 
 def number(walk: Walk, at: int) -> Reg:
