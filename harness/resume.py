@@ -21,7 +21,17 @@ from harness.model import Case, Observation, Provenance, Result, Verdict
 from harness.report.outcome import Tested
 
 # settings that may differ when a run is gone on with: where reports go, how patient to be
-_FREE = ("json", "junit", "html", "artifacts", "timeout_scale", "keep_vm", "cold", "retries")
+_FREE = (
+    "json",
+    "junit",
+    "html",
+    "markdown",
+    "artifacts",
+    "timeout_scale",
+    "keep_vm",
+    "cold",
+    "retries",
+)
 CULPRIT = "was running when the harness was killed; not run again without --retry-culprit"
 
 
