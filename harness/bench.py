@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from harness import accel, bench_matrix, bench_restore, bench_sim, config, kernels, suite, tools
+from harness import (
+    accel,
+    bench_matrix,
+    bench_restore,
+    bench_sim,
+    bench_verify,
+    config,
+    kernels,
+    suite,
+    tools,
+)
 from harness.conformance import timing
 from harness.errors import Exit, UsageError, WorldError
 from harness.model import Case
@@ -37,6 +47,7 @@ examples:
   bpfthrow bench --only case --kernel 7.3 --json bench.json
   bpfthrow bench --only matrix                 all kernels, each by itself and together: 7 minutes
   bpfthrow bench --only engines                the simulator: no kernel, half a minute
+  bpfthrow bench --only verify                 the verifier model: no kernel, seconds
 
 Run it on an idle machine and read the ratios; the seconds are this machine's.
 """
@@ -223,7 +234,10 @@ _PARTS: dict[str, Callable[[kernels.Kernel, config.Settings], dict[str, Any]]] =
 _OF_SEVERAL: dict[str, Callable[[config.Settings], dict[str, Any]]] = {
     "matrix": bench_matrix.measure
 }
-_WITHOUT_KERNEL: dict[str, Callable[[], dict[str, Any]]] = {"engines": bench_sim.measure}
+_WITHOUT_KERNEL: dict[str, Callable[[], dict[str, Any]]] = {
+    "engines": bench_sim.measure,
+    "verify": bench_verify.measure,
+}
 _ALL = [*_PARTS, *_OF_SEVERAL, *_WITHOUT_KERNEL]
 
 
