@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _SYMBOLS: Final = {
     "add": "+=", "sub": "-=", "mul": "*=", "div": "/=", "or": "|=", "and": "&=", "lsh": "<<=",
-    "rsh": ">>=", "neg": "neg", "mod": "%=", "xor": "^=", "mov": "=", "arsh": "s>>=", "end": "endian",
+    "rsh": ">>=", "neg": "neg", "mod": "%=", "xor": "^=", "mov": "=", "arsh": "s>>=",
+    "end": "endian",
 }  # fmt: skip
 _S32_MAX: Final = (1 << 31) - 1
 _S64_MIN: Final = -(1 << 63)

@@ -40,12 +40,13 @@ _TYPES: Final[dict[str, frozenset[int]]] = {
     "func": frozenset({r.FUNC}),
     "lock": frozenset({r.MAP_VALUE, r.BTF_ID}),
     "str": frozenset({r.MAP_VALUE}),
+    "timer": frozenset({r.MAP_VALUE}),
     "ringbuf": frozenset({r.MEM}),
 }
 _EXPECTED: Final = {
     "scalar": "scalar", "size": "scalar", "size0": "scalar", "alloc_size0": "scalar", "ctx": "ctx",
     "map": "map_ptr", "key": "fp", "value": "fp", "mem": "fp", "stack": "fp", "func": "func",
-    "lock": "map_value", "str": "map_value", "ringbuf": "ringbuf_mem",
+    "lock": "map_value", "str": "map_value", "timer": "map_value", "ringbuf": "ringbuf_mem",
 }  # fmt: skip
 _ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 
@@ -62,6 +63,8 @@ class Passed:
     # the reference that one argument has, and the register whose reference ends here
     ref: int = 0
     released: int = 0
+    # the map whose values have the timer
+    timer: MapView | None = None
     # the key of an array, where it is known
     key: int | None = None
     # largest size of memory that was passed
@@ -162,7 +165,11 @@ def _check_kind(  # one argument of one call
 ) -> None:
     kind = arg.kind
     if kind == "map":
+        if passed.timer is not None and passed.timer is not reg.what:
+            walk.reject(Category.CALL_TYPE, "timer pointer in R1 map_uid={{.*}} doesn't match map")
         passed.map = reg.what
+    elif kind == "timer":
+        passed.timer = _timer(walk, number, reg)
     elif kind in ("key", "value"):
         _check_of_map(walk, number, arg, reg, passed)
     elif kind == "mem" and arg.size_bytes:
@@ -228,3 +235,19 @@ def _check_string(walk: Walk, number: int, reg: Reg) -> None:
     helpermem.access(walk, reg, number, max(view.value_size - reg.off, 0), write=False)
     if b"\0" not in view.content[reg.off :]:
         walk.reject(Category.CALL_TYPE, "string is not zero-terminated")
+
+
+def _timer(walk: Walk, number: int, reg: Reg) -> MapView:
+    """process_timer_func(): R`number` points to a timer in a map's value."""
+    view: MapView = reg.what
+    if reg.num is not None:
+        where = "bpf_timer has to be at the constant offset"
+        words = f"R{number} doesn't have constant offset. {where}"
+        walk.reject(Category.CALL_TYPE, words)
+    at = [offset for kind, offset, _ in view.special if kind == "bpf_timer"]
+    if not at:
+        walk.reject(Category.CALL_TYPE, f"map '{view.name}' has no valid bpf_timer")
+    if reg.off != at[0]:
+        words = f"off {reg.off} doesn't point to 'struct bpf_timer' that is at {at[0]}"
+        walk.reject(Category.CALL_TYPE, words)
+    return view

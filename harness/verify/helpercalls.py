@@ -13,14 +13,13 @@ from harness.bpf.helper_names import NAMES
 from harness.bpf.mapdef import MapType
 from harness.verify import helperargs, prototypes, throws
 from harness.verify import registers as r
-from harness.verify.frames import Callback, Ref
+from harness.verify.frames import Callback, Frame, Ref, State
 from harness.verify.globals import forget_packets
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, scalar
 
 if TYPE_CHECKING:
     from harness.bpf.isa import Insn
-    from harness.verify.frames import State
     from harness.verify.helperargs import Passed
     from harness.verify.prototypes import Prototype
     from harness.verify.scalar import Scalar
@@ -48,8 +47,7 @@ _NO_EFFECT: Final = frozenset({"int", "void"})
 _TAIL_CALLS_RETURN: Final = (6, 18)
 # helpers with rules of their own that are not here
 _NOT_HERE: Final = frozenset({
-    "bpf_timer_init", "bpf_timer_set_callback", "bpf_timer_start", "bpf_timer_cancel",
-    "bpf_kptr_xchg", "bpf_snprintf", "bpf_set_retval", "bpf_find_vma", "bpf_user_ringbuf_drain",
+    "bpf_kptr_xchg", "bpf_snprintf", "bpf_set_retval", "bpf_find_vma",
     "bpf_per_cpu_ptr", "bpf_this_cpu_ptr", "bpf_get_func_arg", "bpf_get_func_ret", "bpf_d_path",
 })  # fmt: skip
 
@@ -175,6 +173,10 @@ def _special(walk: Walk, name: str, passed: Passed) -> None:
             frame.unrolled = 0
     elif name == "bpf_for_each_map_elem":
         _push_each(walk, passed)
+    elif name == "bpf_timer_set_callback":
+        _push_late(walk, passed)
+    elif name == "bpf_user_ringbuf_drain":
+        _push_drain(walk, passed)
     elif name == "bpf_get_local_storage" and walk.regs[2].const != 0:
         walk.reject(Category.CALL_TYPE, "get_local_storage() doesn't support non-zero flags")
 
@@ -241,6 +243,32 @@ def _push_each(walk: Walk, passed: Passed) -> None:
     regs[2] = Reg(r.MAP_KEY, what=view)
     regs[3] = Reg(r.MAP_VALUE, what=view, id=walk.new_id() if walk.release >= (7, 0) else 0)
     regs[4] = caller[3]
+
+
+def _push_drain(walk: Walk, passed: Passed) -> None:
+    assert passed.function is not None
+    other = push_callback(walk, passed.function, Callback(0, 1))
+    regs, caller = other.frames[-1].regs, other.frames[-2].regs
+    caller[0] = r.UNREADABLE
+    regs[1] = Reg(r.DYNPTR)
+    regs[2] = caller[3]
+
+
+def _push_late(walk: Walk, passed: Passed) -> None:
+    """push_async_cb(): a timer's function runs later, by itself."""
+    assert passed.function is not None
+    start = walk.program.functions[passed.function].start
+    walk.explored.callbacks.add(start)
+    walk.explored.late_callbacks.add(start)
+    frame = Frame(passed.function, -1, 0)
+    frame.callback = Callback(0, 0, late=True)
+    frame.regs[1] = Reg(r.MAP_PTR, what=passed.timer)
+    frame.regs[2] = Reg(r.MAP_KEY, what=passed.timer)
+    frame.regs[3] = Reg(r.MAP_VALUE, what=passed.timer, id=walk.new_id())
+    other = State(frame)
+    other.entry = walk.state.entry + 1
+    other.trail = walk.state.trail
+    walk.todo.append((other, start, walk.pc))
 
 
 # ---- results ------------------------------------------------------------------------------------
