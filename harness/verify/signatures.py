@@ -90,20 +90,27 @@ def check_callback(subject: Subject) -> None:
     if subject.program.exception_callback is None:
         return
     function = subject.program.functions[subject.program.exception_callback]
-    found = signature(subject, function)
+    try:
+        _check_callback(function.name, signature(subject, function))
+    except Rejection as error:
+        error.pc = function.start
+        raise
+
+
+def _check_callback(name: str, found: Signature | None) -> None:
     if found is None:
-        raise NotModelled(f"the types of the static function {function.name}()")
+        raise NotModelled(f"the types of the static function {name}()")
     if found.returns_void:
         raise _refusal(
             "exception cb cannot return void",
-            f"the exception callback {function.name}() returns nothing",
+            f"the exception callback {name}() returns nothing",
             "let it return an integer: the program's return value",
         )
     if [each.kind for each in found.arguments] != [SCALAR]:
         raise _refusal(
             "exception cb only supports single integer argument",
-            f"the exception callback {function.name}() takes something else than one integer",
-            f"declare it as: int {function.name}(__u64 cookie)",
+            f"the exception callback {name}() takes something else than one integer",
+            f"declare it as: int {name}(__u64 cookie)",
         )
 
 
