@@ -235,7 +235,7 @@ def _keep_link(  # the operands and the result
 def _with_pointer(  # the operands
     walk: Walk, insn: Insn, name: str, target: Reg, source: Reg | None, *, wide: bool
 ) -> None:
-    if source is not None and source.type != r.SCALAR and target.type != r.SCALAR:
+    if source is not None and r.SCALAR not in (source.type, target.type):
         if name == "sub":
             walk.regs[insn.dst] = scalar(walk.domain.unknown)
             return

@@ -51,14 +51,14 @@ def call(walk: Walk, insn: Insn) -> int:
     if insn.src == isa.PSEUDO_CALL:
         return _own(walk, insn)
     if kfunc:
-        return kernelcalls.call(walk, insn, kfunc)
+        return kernelcalls.call(walk, kfunc)
     if walk.pc in walk.program.poisoned:
         _poisoned(walk, walk.program.poisoned[walk.pc])
     return helpercalls.call(walk, insn)
 
 
 def _poisoned(walk: Walk, what: str) -> None:
-    """libbpf puts its own words where the kernel says "invalid func unknown#195896080"."""
+    """Words that libbpf puts where the kernel says "invalid func unknown#195896080"."""
     relocation = _CORE.match(what)
     if relocation is not None and relocation[1] in _CORE_WORDS:
         words = f"<{_CORE_WORDS[relocation[1]]}> {{{{.*}}}} {relocation[2]}"
@@ -204,11 +204,8 @@ def _constant(walk: Walk, insn: Insn, ref: Ref | None) -> Reg:
         if function.linkage != "static":
             walk.reject(Category.CALL_TYPE, "callback function not static")
         return Reg(r.FUNC, what=index)
-    if not ref.weak and ref.btf_id is None:
-        walk.unknown(f"the type of the kernel's {ref.name}")
-    if insn.src != isa.PSEUDO_BTF_ID:
-        walk.unknown(f"the address of the kernel's {ref.name}")
-    walk.unknown(f"the type of the kernel's {ref.name}")
+    typed = insn.src == isa.PSEUDO_BTF_ID
+    return walk.unknown(f"the {'type' if typed else 'address'} of the kernel's {ref.name}")
 
 
 def load_packet(walk: Walk, insn: Insn) -> None:

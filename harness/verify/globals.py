@@ -44,7 +44,7 @@ def _assumed(walk: Walk, argument: Argument) -> Reg:
     if argument.kind == signatures.MEM:
         flags = r.MAYBE_NULL if argument.nullable else 0
         return Reg(r.MEM, size=argument.size_bytes, flags=flags, id=walk.new_id())
-    walk.unknown(f"an argument that is a {argument.kind} pointer")
+    return walk.unknown(f"an argument that is a {argument.kind} pointer")
 
 
 def call(walk: Walk, index: int) -> bool:

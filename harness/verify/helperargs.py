@@ -73,17 +73,15 @@ class Passed:
     filled: list[tuple[int, int]] = field(default_factory=list)
 
 
-def check(walk: Walk, helper: int, proto: Prototype) -> Passed:
+def check(walk: Walk, proto: Prototype) -> Passed:
     """All arguments in their order. Rejects."""
     passed = Passed()
     for number, arg in enumerate(proto.args, 1):
-        _check(walk, helper, proto, number, arg, passed)
+        _check(walk, proto, number, arg, passed)
     return passed
 
 
-def _check(  # one argument of one call
-    walk: Walk, helper: int, proto: Prototype, number: int, arg: Arg, passed: Passed
-) -> None:
+def _check(walk: Walk, proto: Prototype, number: int, arg: Arg, passed: Passed) -> None:
     reg = readable(walk, number)
     if arg.kind == "any":
         return
@@ -164,12 +162,8 @@ def _check_kind(  # one argument of one call
     walk: Walk, proto: Prototype, number: int, arg: Arg, reg: Reg, passed: Passed
 ) -> None:
     kind = arg.kind
-    if kind == "map":
-        if passed.timer is not None and passed.timer is not reg.what:
-            walk.reject(Category.CALL_TYPE, "timer pointer in R1 map_uid={{.*}} doesn't match map")
-        passed.map = reg.what
-    elif kind == "timer":
-        passed.timer = _timer(walk, number, reg)
+    if kind in ("map", "timer"):
+        _check_map(walk, number, arg, reg, passed)
     elif kind in ("key", "value"):
         _check_of_map(walk, number, arg, reg, passed)
     elif kind == "mem" and arg.size_bytes:
@@ -194,6 +188,15 @@ def _check_kind(  # one argument of one call
         locks.spin(walk, number, reg, take=proto.name == "spin_lock")
     elif kind == "str":
         _check_string(walk, number, reg)
+
+
+def _check_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:
+    if arg.kind == "timer":
+        passed.timer = _timer(walk, number, reg)
+        return
+    if passed.timer is not None and passed.timer is not reg.what:
+        walk.reject(Category.CALL_TYPE, "timer pointer in R1 map_uid={{.*}} doesn't match map")
+    passed.map = reg.what
 
 
 def _check_of_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:

@@ -74,7 +74,7 @@ def call(walk: Walk, insn: Insn) -> int:
     if walk.pc in walk.flow.calls_back:
         # the calls that a callback makes see the arguments as they are now
         walk.state.frames[-1].regs[1:6] = walk.regs[1:6]
-    passed = helperargs.check(walk, number, proto)
+    passed = helperargs.check(walk, proto)
     if passed.released:
         release(walk, passed.released)
     _special(walk, name, passed)
@@ -302,7 +302,7 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
     if returns.kind == "ringbuf":
         ref = acquire(walk)
         return Reg(r.MEM, size=passed.size, flags=flags | r.RINGBUF, id=ref, ref=ref)
-    walk.unknown(f"the result of {name}")
+    return walk.unknown(f"the result of {name}")
 
 
 def _number(walk: Walk, name: str, passed: Passed) -> Scalar:

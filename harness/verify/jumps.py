@@ -33,10 +33,7 @@ def step(walk: Walk, insn: Insn) -> int:
     op = JUMP_OPS[insn.op]
     bits = 64 if insn.code & 7 == Class.JMP else 32
     target = readable(walk, insn.dst)
-    if insn.uses_register:
-        source = readable(walk, insn.src)
-    else:
-        source = scalar(walk.domain.known(insn.imm))
+    source = readable(walk, insn.src) if insn.uses_register else scalar(walk.domain.known(insn.imm))
     taken = _decide(walk, op, target, source, bits, same=insn.uses_register and
                     insn.src == insn.dst)  # fmt: skip
     here, there = walk.pc + 1, walk.pc + 1 + insn.off
@@ -148,7 +145,7 @@ def _learn_numbers(  # the operands and both sides
     assert b is not None
     if insn.uses_register and insn.src == insn.dst:
         return
-    linked = _linked(walk, insn, target, source)
+    linked = _linked(walk, target, source)
     for state, condition in ((walk.state, REVERSED[op]), (other, op)):
         new_a, new_b = domain.learn(condition, a, b, bits)
         regs = state.frames[-1].regs
@@ -171,7 +168,7 @@ def _with_number(reg: Reg, number: Scalar) -> Reg:
     return new
 
 
-def _linked(walk: Walk, insn: Insn, target: Reg, source: Reg) -> list[tuple[int, bool, int]]:
+def _linked(walk: Walk, target: Reg, source: Reg) -> list[tuple[int, bool, int]]:
     """Where registers of the same ids are: (frame, on the stack, number); six at most."""
     wanted = {reg.id for reg in (target, source) if reg.id}
     found: list[tuple[int, bool, int]] = []

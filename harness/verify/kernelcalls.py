@@ -21,7 +21,6 @@ from harness.verify.registers import Reg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.bpf.isa import Insn
     from harness.verify.walk import Walk
 
 ENDS: Final = -1
@@ -52,7 +51,7 @@ def allowed_locked(walk: Walk, name: str) -> bool:
     return row is not None and "locked" in row
 
 
-def call(walk: Walk, insn: Insn, name: str) -> int:
+def call(walk: Walk, name: str) -> int:
     """One call; gives the next instruction, or ENDS."""
     if name in absent(walk.subject.profile):
         walk.reject(
@@ -136,7 +135,7 @@ def _rcu_unlock(walk: Walk, name: str) -> Reg:
     return r.UNREADABLE
 
 
-def _preempt_disable(walk: Walk, name: str) -> Reg:
+def _preempt_disable(walk: Walk, _name: str) -> Reg:
     walk.state.preempt += 1
     return r.UNREADABLE
 
@@ -156,7 +155,7 @@ def _preempt_enable(walk: Walk, name: str) -> Reg:
 # ---- objects ------------------------------------------------------------------------------------
 
 
-def _new(walk: Walk, name: str) -> Reg:
+def _new(walk: Walk, _name: str) -> Reg:
     given = number(walk, 1)
     if given.const is None:
         walk.reject(Category.CALL_TYPE, "R1 must be a known constant")
@@ -167,12 +166,12 @@ def _new(walk: Walk, name: str) -> Reg:
             Category.CALL_TYPE,
             "bpf_obj_new/bpf_percpu_obj_new type ID argument must be of a struct",
         )
-    new = objects.new(walk, type_id)
+    new = objects.new(type_id)
     new.ref = new.id = acquire(walk)
     return new
 
 
-def _drop(walk: Walk, name: str) -> Reg:
+def _drop(walk: Walk, _name: str) -> Reg:
     _owned(walk, 1)
     release(walk, 1)
     return r.UNREADABLE
@@ -224,7 +223,7 @@ def _again(walk: Walk, name: str) -> Reg:
         where = "R1" if walk.release >= (7, 0) else "arg#0"
         words = f"{where} doesn't point to a type with bpf_refcount field"
         walk.reject(Category.CALL_TYPE, words)
-    new = objects.new(walk, reg.what)
+    new = objects.new(reg.what)
     owning = not reg.flags & r.NON_OWNING and reg.ref
     ref = acquire(walk)
     new.ref = ref

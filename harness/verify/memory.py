@@ -19,6 +19,8 @@ from harness.verify.registers import Reg, scalar, type_name
 from harness.verify.tnum import U64, add, const
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.verify.mapview import MapView
     from harness.verify.walk import Walk
 
@@ -162,49 +164,83 @@ def write(
     walk: Walk, base: Reg, regno: int, off: int, size: int, value: Reg | None, number: int | None
 ) -> None:
     """Store `value`, or the constant `number`, or (both None) anything."""
-    kind, flags = base.type, base.flags
-    if kind == r.STACK:
+    if base.type == r.STACK:
         check_alignment(walk, base, off, size)
         stack.check_bounds(walk, base, regno, off, size, write=True)
         stack.store(walk, base, off, size, value, number)
-    elif kind == r.MAP_VALUE and not flags & r.MAYBE_NULL:
-        view: MapView = base.what
-        if view.read_only:
-            walk.reject(
-                Category.MEMORY,
-                f"write into map forbidden, value_size={view.value_size} off={base.off + off} "
-                f"size={size}",
-                errno=13,
-            )
-        check_map(walk, base, regno, off, size)
-        if base.num is None and view.special_at(base.off + off) == "kptr":
-            walk.unknown("a store into a kptr")
-    elif kind == r.MEM and not flags & r.MAYBE_NULL:
-        if flags & r.RDONLY:
-            walk.reject(Category.MEMORY, f"R{regno} cannot write into {type_name(base)}", errno=13)
-        check_region(walk, base, regno, off, size, base.size)
-    elif kind == r.CTX:
-        from harness.verify import context_access  # noqa: PLC0415  # a circle otherwise
-
-        context_access.write(walk, base, regno, off, size)
-    elif kind in r.PACKETS:
-        if walk.kind not in WRITES_PACKET:
-            walk.reject(Category.MEMORY, "cannot write into packet", errno=13)
-        check_packet(walk, base, regno, off, size)
-    elif kind == r.BTF_ID and not flags & r.MAYBE_NULL:
-        from harness.verify import btfaccess  # noqa: PLC0415  # a circle otherwise
-
-        btfaccess.write(walk, base, regno, off, size)
-    elif kind == r.ARENA:
-        pass
-    elif kind == r.MAP_KEY:
-        walk.reject(Category.MEMORY, f"write to change key R{regno} not allowed", errno=13)
-    elif kind in r.SOCKETS and not flags & r.MAYBE_NULL:
-        walk.reject(Category.MEMORY, f"R{regno} cannot write into {type_name(base)}", errno=13)
-    elif kind in (r.MAP_PTR, r.BUF, r.TP_BUFFER, r.FLOW_KEYS) and not flags & r.MAYBE_NULL:
-        walk.unknown(f"a store through {type_name(base)}")
-    else:
+        return
+    check = _WRITES.get(base.type)
+    if check is None or base.flags & r.MAYBE_NULL:
         invalid(walk, base, regno)
+    else:
+        check(walk, base, regno, off, size)
+
+
+def _write_map(walk: Walk, base: Reg, regno: int, off: int, size: int) -> None:
+    view: MapView = base.what
+    if view.read_only:
+        walk.reject(
+            Category.MEMORY,
+            f"write into map forbidden, value_size={view.value_size} off={base.off + off} "
+            f"size={size}",
+            errno=13,
+        )
+    check_map(walk, base, regno, off, size)
+    if base.num is None and view.special_at(base.off + off) == "kptr":
+        walk.unknown("a store into a kptr")
+
+
+def _write_memory(walk: Walk, base: Reg, regno: int, off: int, size: int) -> None:
+    if base.flags & r.RDONLY:
+        walk.reject(Category.MEMORY, f"R{regno} cannot write into {type_name(base)}", errno=13)
+    check_region(walk, base, regno, off, size, base.size)
+
+
+def _write_packet(walk: Walk, base: Reg, regno: int, off: int, size: int) -> None:
+    if walk.kind not in WRITES_PACKET:
+        walk.reject(Category.MEMORY, "cannot write into packet", errno=13)
+    check_packet(walk, base, regno, off, size)
+
+
+def _write_context(walk: Walk, base: Reg, regno: int, off: int, size: int) -> None:
+    from harness.verify import context_access  # noqa: PLC0415  # a circle otherwise
+
+    context_access.write(walk, base, regno, off, size)
+
+
+def _write_object(walk: Walk, base: Reg, regno: int, off: int, size: int) -> None:
+    from harness.verify import btfaccess  # noqa: PLC0415  # a circle otherwise
+
+    btfaccess.write(walk, base, regno, off, size)
+
+
+def _write_anything(_walk: Walk, _base: Reg, _regno: int, _off: int, _size: int) -> None:
+    """Arenas have pages or faults, and no bounds."""
+
+
+def _write_key(walk: Walk, _base: Reg, regno: int, _off: int, _size: int) -> None:
+    walk.reject(Category.MEMORY, f"write to change key R{regno} not allowed", errno=13)
+
+
+def _write_socket(walk: Walk, base: Reg, regno: int, _off: int, _size: int) -> None:
+    walk.reject(Category.MEMORY, f"R{regno} cannot write into {type_name(base)}", errno=13)
+
+
+def _write_other(walk: Walk, base: Reg, _regno: int, _off: int, _size: int) -> None:
+    walk.unknown(f"a store through {type_name(base)}")
+
+
+_WRITES: Final[dict[int, Callable[[Walk, Reg, int, int, int], None]]] = {
+    r.MAP_VALUE: _write_map,
+    r.MEM: _write_memory,
+    r.CTX: _write_context,
+    r.BTF_ID: _write_object,
+    r.ARENA: _write_anything,
+    r.MAP_KEY: _write_key,
+    **dict.fromkeys(r.PACKETS, _write_packet),
+    **dict.fromkeys(r.SOCKETS, _write_socket),
+    **dict.fromkeys((r.MAP_PTR, r.BUF, r.TP_BUFFER, r.FLOW_KEYS), _write_other),
+}
 
 
 # ---- bounds -------------------------------------------------------------------------------------
@@ -264,7 +300,7 @@ def check_region(
     _inside(walk, base, regno, number.umax + at, size, limit, zero_size, "max")
 
 
-def _inside(
+def _inside(  # noqa: PLR0913, PLR0917  # one access
     walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, zero_size: bool, which: str
 ) -> None:
     if at < 0 or (size <= 0 and not (zero_size and size == 0)) or at + size > limit:

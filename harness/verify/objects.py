@@ -159,6 +159,6 @@ def _check_member(walk: Walk, btf: Btf, of: Type, at: int, size: int) -> None:
         at, of = at - inside[0].offset // 8, btf.resolve(inside[0].type_id)
 
 
-def new(walk: Walk, type_id: Any) -> Reg:
+def new(type_id: Any) -> Reg:
     """What bpf_obj_new() gives, before it is known not to be NULL."""
     return Reg(r.BTF_ID, what=type_id, flags=r.ALLOC | r.MAYBE_NULL)

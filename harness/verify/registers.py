@@ -7,9 +7,10 @@ Source: struct bpf_reg_state in include/linux/bpf_verifier.h, reg_type_str() in 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from harness.verify.scalar import Scalar
+if TYPE_CHECKING:
+    from harness.verify.scalar import Scalar
 
 # types of registers; a pointer that may be NULL is one with the flag MAYBE_NULL
 NOT_INIT: Final = 0

@@ -320,8 +320,7 @@ def _same_slot(walk: Walk, old: Slot, new: Slot, ids: _Ids, how: int) -> bool:
 
 
 def _holds_pointer(slot: Slot) -> bool:
-    special = slot.kinds[0] in (ITER_SLOT, IRQ_SLOT, DYNPTR_SLOT)
-    return special
+    return slot.kinds[0] in (ITER_SLOT, IRQ_SLOT, DYNPTR_SLOT)
 
 
 def _zero(slot: Slot) -> bool:
