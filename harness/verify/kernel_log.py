@@ -27,6 +27,8 @@ _PROCESSED = re.compile(r"processed (\d+) insns")
 _LISTING = re.compile(r"subprog#\d+ |stack use/def|Live regs before insn")
 # what is in the bytes of a stack slot that holds no whole register
 _SLOT_BYTES = re.compile(r"[?m0ird]{1,7}(?=P?(?:[a-z]+\(|-?\d+$|-?0x))")
+# the register that an instruction writes
+_WRITTEN = re.compile(r"[rw](\d+) \S*= ")
 _CALL = "85"
 _BEGIN, _END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
 _REFUSED = re.compile(r"libbpf: prog '([^']*)': failed to load")
@@ -202,9 +204,10 @@ class _Reader:
         self.log.states.setdefault(pc, []).append(dict(self.state))
         self.log.steps.append((pc, self.state, changes))
         self.at = pc
-        kept = self.state
-        if code == _CALL:
-            kept = {name: known for name, known in kept.items() if name not in _CALL_CLOBBERS}
+        written = _WRITTEN.match(rest)
+        # what is written and not printed: nobody reads it (7.3)
+        lost = _CALL_CLOBBERS if code == _CALL else (f"R{written[1]}",) if written else ()
+        kept = {name: known for name, known in self.state.items() if name not in lost}
         self.state = kept | changes
 
 

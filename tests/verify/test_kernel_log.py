@@ -106,6 +106,12 @@ to caller at 0:
     assert set(second) == {"R7", "R10"}
 
 
+def test_what_is_written_and_not_printed():
+    """7.3 prints nothing of a register that nobody reads."""
+    log = parse("0: R1=ctx() R10=fp0\n0: (b7) r1 = 1                        ;\n1: (05) goto pc+0")
+    assert set(log.states[1][0]) == {"R10"}
+
+
 def test_pruned_without_from():
     log = parse("0: R1=1 R10=fp0\n3: (05) goto pc+1\n5: safe")
     assert log.ended == {5}
