@@ -32,8 +32,9 @@ class Comparison:
 
 def compare(log, program, series):
     """All steps of a log with numbers in them."""
-    domain, found = scalar.domain(series), Comparison()
+    domain, found = Numbers(scalar.domain(series)), Comparison()
     for pc, before, changes in log.steps:
+        domain.carry(before, changes)
         insn = program.insns[pc] if pc < len(program.insns) else None
         after = changes.get(f"R{insn.dst}") if insn is not None else None
         if after is None or after.kind != "scalar" or _is_copy(after):
@@ -43,9 +44,35 @@ def compare(log, program, series):
             continue
         if _numbers(made) == _printed(after):
             found.same[what] += 1
+            domain.remember(after, made)
         else:
             found.other.append(f"{program.name} {pc}: {what}: {made}, printed: {after}")
     return found
+
+
+class Numbers:
+    """The domain, and which Scalar stands behind what was printed: an arc shows its views only."""
+
+    def __init__(self, domain):
+        self.domain = domain
+        self._behind = {}
+
+    def __getattr__(self, name):
+        return getattr(self.domain, name)
+
+    def remember(self, known, number):
+        self._behind[id(known)] = number
+
+    def carry(self, before, changes):
+        """Registers are printed again where they are read."""
+        for name, known in changes.items():
+            number = self._behind.get(id(before.get(name)))
+            if number is not None and before[name] == known:
+                self.remember(known, number)
+
+    def behind(self, known):
+        """The Scalar that was found to be printed so, or None."""
+        return self._behind.get(id(known))
 
 
 def _is_copy(known):
@@ -56,12 +83,16 @@ def _number(domain, known):
     """A Scalar of what was printed, None for a pointer. Of an arc the views were printed."""
     if known is None or known.kind != "scalar" or _is_copy(known):
         return None
+    if domain.behind(known) is not None:
+        return domain.behind(known)
     bits = Tnum(known.value, known.mask)
     wide = known.umin, known.umax, known.smin, known.smax
     low = known.umin32, known.umax32, known.smin32, known.smax32
     if not domain.precision.arcs:
         return scalar.Scalar(bits, Bounds(*wide), Bounds(*low))
-    return scalar.Scalar(bits, _arc(domain.wide, *wide), _arc(domain.narrow, *low))
+    made = scalar.Scalar(bits, _arc(domain.wide, *wide), _arc(domain.narrow, *low))
+    # else there is an arc over both ends, of which nothing is printed
+    return made if _numbers(domain.sync(*made)) == _numbers(made) else None
 
 
 def _arc(kind, umin, umax, smin, smax):
