@@ -3,7 +3,7 @@
 
 Built as a tree, so that whatever a kernel or a program says is escaped; the page's own policy lets
 nothing but our script run. How it looks is page.css, what it does page.js: without the script
-everything is there, unfolded.
+everything is there but the filters.
 """
 
 import base64
