@@ -17,7 +17,7 @@ from harness.verify import registers as r
 from harness.verify.flow import flow_of
 from harness.verify.frames import Frame, State
 from harness.verify.globals import argument_registers
-from harness.verify.prediction import Explored, NotModelled, Subject
+from harness.verify.prediction import Category, Explored, NotModelled, Subject
 from harness.verify.registers import Reg
 from harness.verify.visited import visited
 from harness.verify.walk import Walk
@@ -80,6 +80,7 @@ def _run(walk: Walk) -> None:
     """do_check(): until no path is left."""
     insns, steps, explored = walk.insns, _STEPS, walk.explored
     prune, jump, seen = walk.flow.prune, walk.flow.jump, walk.explored.seen
+    late = walk.late_problems
     while True:
         pc = walk.pc
         explored.insns += 1
@@ -93,6 +94,8 @@ def _run(walk: Walk) -> None:
             if walk.kept is not None:
                 walk.keep()
             seen.add(pc)
+            if pc in late:
+                walk.reject(Category.PROGRAM_STRUCTURE, late[pc], why="no kernel takes this field")
             insn = insns[pc]
             nexts = steps[insn.code & 7](walk, insn)
         if nexts != ENDS:

@@ -82,7 +82,6 @@ class _Run:
     def _check(self) -> None:
         structure.check(self.subject, self.graph)
         attach.check(self.subject, self.environment)
-        late = structure.late_problems(self.subject)
         try:
             self.explored = explore(self.subject, self.budget)
         except NotModelled as error:
@@ -91,9 +90,6 @@ class _Run:
         except Rejection as error:
             loading.require_known(self.subject, self.environment, error.pc)
             raise
-        for pc in sorted(late):
-            if not self.explored.seen or pc in self.explored.seen:
-                raise NotModelled(f"{late[pc]}: whether a path comes there first", pc=pc)
         exceptions.check_walk(self.subject, self.graph, self.explored)
 
     def _check_whatever_paths_say(self, unknown: NotModelled) -> None:

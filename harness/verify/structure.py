@@ -8,10 +8,10 @@ at among them, is harness.verify.exceptions' business.
 
 from collections.abc import Iterator
 
-from harness.bpf import isa, reserved
+from harness.bpf import isa, opcodes
 from harness.bpf.isa import Class, Insn
 from harness.bpf.program import RefKind
-from harness.verify import exceptions, usable_maps
+from harness.verify import exceptions, fields, usable_maps
 from harness.verify.callgraph import CallGraph
 from harness.verify.prediction import Category, NotModelled, Rejection, Subject
 from harness.verify.rules import rules_of
@@ -23,8 +23,6 @@ _GPL = frozenset({
 })  # fmt: skip
 _ENDS = frozenset({isa.EXIT, isa.JA, isa.JA32, isa.GOTOX})
 _NO_JUMP = frozenset({isa.EXIT, isa.CALL, isa.CALLX, isa.GOTOX})
-# what kernels before 7.3, too, look at before they follow paths
-_EARLY = ("unknown opcode", "BPF_LDX uses", "invalid bpf_ld_imm64", "unrecognized bpf_ld_imm64")
 
 
 def check(subject: Subject, graph: CallGraph) -> None:
@@ -42,15 +40,14 @@ def check(subject: Subject, graph: CallGraph) -> None:
     _check_reachable(subject)
     if rules.finds_recursion:
         _check_recursion(graph)
+    _check_parameters(subject)
 
 
-def late_problems(subject: Subject) -> dict[int, str]:
-    """Instruction -> what a kernel before 7.3 says of its fields when a path comes there."""
-    rules = rules_of(subject.profile)
-    if rules.fields_first:
-        return {}
-    found = reserved.problems(subject.program.insns, rules.release)
-    return {each.pc: each.words for each in found if not each.words.startswith(_EARLY)}
+def _check_parameters(subject: Subject) -> None:
+    """Arguments beyond the fifth, which 7.3 has on a stack behind a register of their own."""
+    for pc, insn in enumerate(subject.program.insns):
+        if opcodes.PARAMS in (insn.dst, insn.src):
+            raise NotModelled("arguments on the stack", pc=pc)
 
 
 def _refusal(pc: int, message: str, why: str, fix: str, errno: int = 22) -> Rejection:
@@ -130,15 +127,13 @@ def _check_abnormal_returns(subject: Subject, graph: CallGraph) -> None:
 
 def _check_fields(subject: Subject) -> None:
     """resolve_pseudo_ldimm64(), in 7.3 check_and_resolve_insns()."""
-    rules = rules_of(subject.profile)
-    for problem in reserved.problems(subject.program.insns, rules.release):
-        if rules.fields_first or problem.words.startswith(_EARLY):
-            raise _refusal(
-                problem.pc,
-                problem.words,
-                str(problem),
-                "compile for an older CPU (-mcpu=v3), or run a newer kernel",
-            )
+    for problem in fields.early_problems(subject):
+        raise _refusal(
+            problem.pc,
+            problem.words,
+            str(problem),
+            "compile for an older CPU (-mcpu=v3), or run a newer kernel",
+        )
 
 
 def _check_reachable(subject: Subject) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.bpf.mapdef import MapType
 from harness.bpf.sections import attach_target, program_type
+from harness.verify.fields import late_problems
 from harness.verify.mapview import MapView, map_views
 from harness.verify.prediction import Category, Explored, NotModelled, Rejection, Step, Subject
 from harness.verify.registers import SCALAR, Reg, register_names, scalar
@@ -119,6 +120,11 @@ class Walk:
     def maps(self) -> dict[str, MapView]:
         """Maps and sections of globals, by name."""
         return map_views(self.subject.obj, self.program)
+
+    @cached_property
+    def late_problems(self) -> dict[int, str]:
+        """Instruction -> what is wrong with its fields, where a kernel looks when it gets there."""
+        return late_problems(self.subject)
 
     @cached_property
     def has_arena(self) -> bool:

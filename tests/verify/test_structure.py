@@ -11,7 +11,7 @@ from harness.bpf.elf import read_object
 from harness.bpf.link import link
 from harness.series import SERIES
 from harness.sim.semantics import profile
-from harness.verify import exceptions, known_bugs, structure
+from harness.verify import exceptions, fields, known_bugs, structure
 from harness.verify.callgraph import CallGraph
 from harness.verify.prediction import Explored, NotModelled, Rejection, Subject
 
@@ -223,9 +223,9 @@ def test_reserved_fields_wait_for_a_path_before_7_3(subject_of):
     text = program(f".insn 0xb7, 0, 0, 1, 0\n{END}")
     old, new = (subject_of(text, series) for series in ("6.12", "7.3"))
     assert refusal(old) is None
-    assert structure.late_problems(old) == {0: "BPF_MOV uses reserved fields"}
+    assert fields.late_problems(old) == {0: "BPF_MOV uses reserved fields"}
     assert refusal(new) == ("BPF_MOV uses reserved fields", 22)
-    assert structure.late_problems(new) == {}
+    assert fields.late_problems(new) == {}
 
 
 @pytest.mark.parametrize(("series", "letters"), [("6.12", ""), ("6.18", "C"), ("7.3", "C")])
