@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from harness.bpf.mapdef import MapType
-from harness.verify import helpermem, locks
+from harness.verify import dynptrs, helpermem, locks, objects
 from harness.verify import registers as r
 from harness.verify.frames import EMPTY, SPILL, ZERO
 from harness.verify.memory import READS_PACKET, WRITES_PACKET, check_alignment, readable
@@ -41,9 +41,14 @@ _TYPES: Final[dict[str, frozenset[int]]] = {
     "lock": frozenset({r.MAP_VALUE, r.BTF_ID}),
     "str": frozenset({r.MAP_VALUE}),
     "timer": frozenset({r.MAP_VALUE}),
+    "sock_common": r.SOCKETS,
+    "btf_sock": r.SOCKETS | {r.BTF_ID},
+    "kptr": frozenset({r.MAP_VALUE}),
+    "btf": frozenset({r.BTF_ID}),
     "ringbuf": frozenset({r.MEM}),
 }
 _EXPECTED: Final = {
+    "sock_common": "sock_common", "btf_sock": "sock_common", "kptr": "map_value", "btf": "ptr_",
     "scalar": "scalar", "size": "scalar", "size0": "scalar", "alloc_size0": "scalar", "ctx": "ctx",
     "map": "map_ptr", "key": "fp", "value": "fp", "mem": "fp", "stack": "fp", "func": "func",
     "lock": "map_value", "str": "map_value", "timer": "map_value", "ringbuf": "ringbuf_mem",
@@ -65,6 +70,10 @@ class Passed:
     released: int = 0
     # the map whose values have the timer
     timer: MapView | None = None
+    # register with a dynptr
+    dynptr: int = 0
+    # type of the object that a kptr may hold
+    kept: int = 0
     # the key of an array, where it is known
     key: int | None = None
     # largest size of memory that was passed
@@ -89,6 +98,10 @@ def _check(walk: Walk, proto: Prototype, number: int, arg: Arg, passed: Passed) 
         walk.reject(Category.CALL_TYPE, "helper access to the packet is not allowed", errno=13)
     if passed.map is not None and passed.map.type in _SOCKETS_IN:
         walk.unknown(f"{proto.name} of a {MapType(passed.map.type).name.lower()}")
+    if arg.kind == "dynptr":
+        dynptrs.check(walk, number, arg, reg)
+        passed.dynptr = number
+        return
     if arg.null and reg.const == 0:
         _check_kind(walk, proto, number, arg, reg, passed)
         return
@@ -128,6 +141,10 @@ def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
         wrong = True
     if reg.type == r.MEM and reg.flags & r.RDONLY and arg.kind in ("mem", "value") and arg.writes:
         wrong = True
+    if arg.kind in ("btf", "btf_sock") and (reg.type == r.BTF_ID or arg.kind == "btf"):
+        if not (arg.what == "*" and reg.type == r.BTF_ID and reg.flags == r.ALLOC):
+            walk.unknown(f"{type_name(reg)} passed as a kernel's object")
+        return
     if not wrong:
         return
     if reg.type == r.BTF_ID and arg.kind in ("mem", "key", "value", "lock"):
@@ -188,6 +205,10 @@ def _check_kind(  # one argument of one call
         locks.spin(walk, number, reg, take=proto.name == "spin_lock")
     elif kind == "str":
         _check_string(walk, number, reg)
+    elif kind == "kptr":
+        passed.kept = objects.kept_at(walk, number, reg)
+    elif kind == "btf":
+        objects.check_kept(walk, number, reg, passed.kept)
 
 
 def _check_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:

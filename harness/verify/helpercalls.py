@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from harness.bpf.helper_names import NAMES
 from harness.bpf.mapdef import MapType
-from harness.verify import helperargs, prototypes, throws
+from harness.verify import dynptrs, helperargs, prototypes, throws
 from harness.verify import registers as r
 from harness.verify.frames import Callback, Frame, Ref, State
 from harness.verify.globals import forget_packets
 from harness.verify.prediction import Category
-from harness.verify.registers import Reg, scalar
+from harness.verify.registers import Reg, scalar, type_name
 
 if TYPE_CHECKING:
     from harness.bpf.isa import Insn
@@ -41,13 +41,15 @@ _LENGTHS: Final = frozenset({
 _MAX_ERRNO: Final = 4095
 # CONFIG_NR_CPUS of x86-64 at most
 _MAX_CPUS: Final = 8192
-_NO_EFFECT: Final = frozenset({"int", "void"})
+_SOCKETS: Final = {
+    "socket": r.SOCKET, "sock_common": r.SOCK_COMMON, "tcp_sock": r.TCP_SOCK,
+}  # fmt: skip
 # a subprogram that tail-calls returns anything: Linux kernel commit e3245f899007 (v6.19), which is
 # in 6.18.15 too and not in 6.12.107
 _TAIL_CALLS_RETURN: Final = (6, 18)
 # helpers with rules of their own that are not here
 _NOT_HERE: Final = frozenset({
-    "bpf_kptr_xchg", "bpf_snprintf", "bpf_set_retval", "bpf_find_vma",
+    "bpf_snprintf", "bpf_set_retval", "bpf_find_vma",
     "bpf_per_cpu_ptr", "bpf_this_cpu_ptr", "bpf_get_func_arg", "bpf_get_func_ret", "bpf_d_path",
 })  # fmt: skip
 
@@ -77,6 +79,8 @@ def call(walk: Walk, insn: Insn) -> int:
     passed = helperargs.check(walk, proto)
     if passed.released:
         release(walk, passed.released)
+    if passed.dynptr:
+        _dynptr(walk, name, proto, passed)
     _special(walk, name, passed)
     result = _result(walk, name, proto, passed)
     walk.regs[0:6] = [result] + [r.UNREADABLE] * 5
@@ -120,9 +124,30 @@ def _check_context(walk: Walk, name: str, number: int, proto: Prototype) -> None
         walk.reject(Category.EXECUTION_CONTEXT, words, certain=True)
 
 
+def _dynptr(walk: Walk, name: str, proto: Prototype, passed: Passed) -> None:
+    """A dynptr is made or given back; all other helpers leave it as it is."""
+    reg, arg = walk.regs[passed.dynptr], proto.args[passed.dynptr - 1]
+    if reg.type != r.STACK:
+        return
+    if arg.uninit:
+        if name == "bpf_dynptr_from_mem" and walk.regs[1].type != r.MAP_VALUE:
+            words = f"Unsupported reg type {type_name(walk.regs[1])} for bpf_dynptr_from_mem data"
+            walk.reject(Category.CALL_TYPE, words, errno=13)
+        ref = acquire(walk) if arg.what in dynptrs.REFERENCED else 0
+        dynptrs.make(walk, reg, arg.what, ref)
+    elif "release" in arg.flags:
+        release_id(walk, dynptrs.end(walk, reg))
+    elif name == "bpf_dynptr_data":
+        walk.unknown("the memory of a dynptr")
+
+
 def release(walk: Walk, number: int) -> None:
-    """release_reference(): the reference of R`number` ends; pointers that had it are numbers."""
-    ref = walk.regs[number].ref
+    """The reference of R`number` ends."""
+    release_id(walk, walk.regs[number].ref)
+
+
+def release_id(walk: Walk, ref: int) -> None:
+    """release_reference(): pointers that had the reference are numbers."""
     state = walk.state
     if not ref:
         return  # NULL
@@ -302,6 +327,12 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
     if returns.kind == "ringbuf":
         ref = acquire(walk)
         return Reg(r.MEM, size=passed.size, flags=flags | r.RINGBUF, id=ref, ref=ref)
+    if returns.kind in _SOCKETS and name not in prototypes.CASTS:
+        ref = acquire(walk) if name in prototypes.ACQUIRES else 0
+        return Reg(_SOCKETS[returns.kind], flags=flags, id=ref or walk.new_id(), ref=ref)
+    if name == "bpf_kptr_xchg":
+        ref = acquire(walk)
+        return Reg(r.BTF_ID, what=passed.kept, flags=r.ALLOC | r.MAYBE_NULL, id=ref, ref=ref)
     return walk.unknown(f"the result of {name}")
 
 

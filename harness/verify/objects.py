@@ -103,6 +103,52 @@ def _named(btf: Btf, text: str) -> Root | None:
     return Root(of.id, member.offset // 8) if member is not None else None
 
 
+# ---- objects in maps ----------------------------------------------------------------------------
+
+
+def kept_at(walk: Walk, number: int, reg: Reg) -> int:
+    """Type of the object that the kptr at R`number` may hold: one of the program's own."""
+    if reg.num is not None:
+        walk.unknown("a kptr at a variable offset")
+    if reg.what.special_at(reg.off) != "kptr":
+        walk.reject(Category.CALL_TYPE, f"off={reg.off} doesn't point to kptr", errno=22)
+    btf = walk.subject.obj.btf
+    found = _member_at(btf, btf.type(reg.what.value_type_id), reg.off)
+    if found is None or found.kind is not Kind.PTR:
+        walk.unknown("what a kptr may hold")
+    tag = btf.type(found.type_id)
+    target = btf.resolve(found.type_id)
+    if tag.name != "kptr" or target.kind is not Kind.STRUCT:
+        walk.unknown("what a kptr may hold")
+    return target.id
+
+
+def check_kept(walk: Walk, number: int, reg: Reg, wanted: int) -> None:
+    """The object that goes into a kptr: of the right type, and whole."""
+    if reg.const == 0:
+        return
+    if reg.what != wanted:
+        walk.unknown("a kptr and an object of different types")
+    if reg.off or reg.num is not None:
+        walk.unknown(f"an object in R{number} by its middle")
+
+
+def _member_at(btf: Btf, of: Type, at: int) -> Type | None:
+    for _ in range(_MAX_DEPTH):
+        of = btf.resolve(of.id)
+        if of.kind is Kind.ARRAY:
+            size = btf.size_of(of.type_id)
+            at, of = at % size if size else at, btf.type(of.type_id)
+            continue
+        if of.kind is not Kind.STRUCT:
+            return of if not at else None
+        inside = [m for m in of.members if 0 <= at - m.offset // 8 < btf.size_of(m.type_id)]
+        if len(inside) != 1:
+            return None
+        at, of = at - inside[0].offset // 8, btf.type(inside[0].type_id)
+    return None
+
+
 # ---- loads and stores ---------------------------------------------------------------------------
 
 
