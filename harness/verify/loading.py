@@ -8,7 +8,7 @@ bpf_object__reloc_code. What harness.bpf.link refuses, libbpf does; here is the 
 import re
 
 from harness.bpf import core
-from harness.bpf.btf import essential
+from harness.bpf.btf import Kind, essential
 from harness.bpf.elf import Object
 from harness.bpf.environment import Environment
 from harness.bpf.isa import INSN_BYTES
@@ -37,6 +37,7 @@ _WORDS = (
      "a call goes to a function outside of .text, which is a program of its own",
      "take SEC() off the function"),
 )  # fmt: skip
+_CALLBACK = "exception_callback:"
 _LACKING = re.compile(r"extern \(func ksym\) '(\w+)': not found in kernel BTF")
 # newer ones know more sections
 _SECTION = "which libbpf does not load"
@@ -52,6 +53,7 @@ def linked(obj: Object, name: str, profile: Profile, environment: Environment) -
     Without types of a kernel in `environment`, `profile` says which kernel functions there are.
     """
     obj.program(name)
+    _check_tags(obj)
     try:
         program = link(obj, name, environment)
     except ObjectError as error:
@@ -73,6 +75,24 @@ def linked(obj: Object, name: str, profile: Profile, environment: Environment) -
                 fix="declare it __weak and ask bpf_ksym_exists() first, or run a newer kernel",
             )
     return program
+
+
+def _check_tags(obj: Object) -> None:
+    """bpf_prog_assign_exc_cb(): a callback's tag on any static function spoils every program."""
+    for tag in obj.btf.of_kind(Kind.DECL_TAG):
+        if tag.component != -1 or not tag.name.startswith(_CALLBACK):
+            continue
+        tagged = obj.btf.type(tag.type_id)
+        if tagged.kind is Kind.FUNC and tagged.linkage == "global":
+            continue
+        raise Rejection(
+            Category.PROGRAM_STRUCTURE,
+            "exception_callback:<value> decl tag not applied to the main program",
+            errno=_EINVAL,
+            why=f"{tagged.name}() is no program and has a tag that names an exception callback "
+            "(libbpf says so)",
+            fix="put __exception_cb() on the program",
+        )
 
 
 def require_certain(obj: Object, program: Program) -> None:
