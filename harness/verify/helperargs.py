@@ -111,7 +111,10 @@ def _check(walk: Walk, proto: Prototype, number: int, arg: Arg, passed: Passed) 
         if not reg.ref:
             walk.reject(
                 Category.RESOURCE_LIFETIME,
-                f"R{number} must be referenced when passed to release function",
+                f"release helper bpf_{proto.name} expects referenced PTR_TO_BTF_ID passed to "
+                f"R{number}"
+                if walk.release >= (7, 0)
+                else f"R{number} must be referenced when passed to release function",
                 why=f"R{number} holds no reference",
             )
         passed.released = number

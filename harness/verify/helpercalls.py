@@ -327,9 +327,12 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
     if returns.kind == "ringbuf":
         ref = acquire(walk)
         return Reg(r.MEM, size=passed.size, flags=flags | r.RINGBUF, id=ref, ref=ref)
-    if returns.kind in _SOCKETS and name not in prototypes.CASTS:
+    if returns.kind in _SOCKETS:
+        kind = _SOCKETS[returns.kind]
+        if name in prototypes.CASTS:  # the same object as the argument
+            return Reg(kind, flags=flags, id=walk.new_id(), ref=passed.ref)
         ref = acquire(walk) if name in prototypes.ACQUIRES else 0
-        return Reg(_SOCKETS[returns.kind], flags=flags, id=ref or walk.new_id(), ref=ref)
+        return Reg(kind, flags=flags, id=ref or walk.new_id(), ref=ref)
     if name == "bpf_kptr_xchg":
         ref = acquire(walk)
         return Reg(r.BTF_ID, what=passed.kept, flags=r.ALLOC | r.MAYBE_NULL, id=ref, ref=ref)
