@@ -208,10 +208,8 @@ def _check_kind(  # one argument of one call
         locks.spin(walk, number, reg, take=proto.name == "spin_lock")
     elif kind == "str":
         _check_string(walk, number, reg)
-    elif kind == "kptr":
-        passed.kept = objects.kept_at(walk, number, reg)
-    elif kind == "btf":
-        objects.check_kept(walk, number, reg, passed.kept)
+    elif kind in ("kptr", "btf"):
+        _check_kept(walk, number, arg, reg, passed)
 
 
 def _check_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:
@@ -221,6 +219,13 @@ def _check_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> N
     if passed.timer is not None and passed.timer is not reg.what:
         walk.reject(Category.CALL_TYPE, "timer pointer in R1 map_uid={{.*}} doesn't match map")
     passed.map = reg.what
+
+
+def _check_kept(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:
+    if arg.kind == "kptr":
+        passed.kept = objects.kept_at(walk, reg)
+    else:
+        objects.check_kept(walk, number, reg, passed.kept)
 
 
 def _check_of_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:

@@ -106,8 +106,8 @@ def _named(btf: Btf, text: str) -> Root | None:
 # ---- objects in maps ----------------------------------------------------------------------------
 
 
-def kept_at(walk: Walk, number: int, reg: Reg) -> int:
-    """Type of the object that the kptr at R`number` may hold: one of the program's own."""
+def kept_at(walk: Walk, reg: Reg) -> int:
+    """Type of the object that the kptr at `reg` may hold: one of the program's own."""
     if reg.num is not None:
         walk.unknown("a kptr at a variable offset")
     if reg.what.special_at(reg.off) != "kptr":
