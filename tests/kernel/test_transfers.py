@@ -19,6 +19,6 @@ def test_numbers_as_the_kernel_has_them(request):
         pytest.skip("it pushes objects into guests: --kernel")
     for kernel in settings.kernel:
         with open_target(f"vm:{kernel}", settings) as target:
-            found = transfer_campaign.campaign(target, range(20))
+            found = transfer_campaign.campaign(target, range(40))
         assert found.same.total() > 200, "too little was compared to mean anything"
         assert not found.other, "\n".join(found.other[:10])
