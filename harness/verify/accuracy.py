@@ -115,7 +115,10 @@ def _predict(obj: Object, case: Case, series: str, kernel: Environment) -> Predi
     refused = (each for each in found if each.verdict is Verdict.REJECT)
     if found[0].verdict is not Verdict.ACCEPT:
         return found[0]
-    return next(refused, found[0])
+    unsure = (each for each in found if each.verdict is Verdict.UNKNOWN)
+    claim = dict(case.per_series).get(series, case.expectation)
+    otherwise = next(unsure, found[0]) if _wanted(claim) is Verdict.REJECT else found[0]
+    return next(refused, otherwise)
 
 
 def _wanted(claim: Expectation) -> Verdict:

@@ -8,7 +8,9 @@ kernel has the function that a section names is libbpf's question, and needs the
 from harness.bpf.btf import Kind, Type
 from harness.bpf.elf import Function, Object
 from harness.bpf.environment import Environment
+from harness.bpf.link import link
 from harness.bpf.sections import attach_target, program_type
+from harness.errors import ObjectError
 from harness.verify.prediction import Category, NotModelled, Rejection, Subject
 
 _TO_FUNCTIONS = frozenset({"freplace", "fentry", "fexit", "fmod_ret"})
@@ -56,6 +58,8 @@ def _check_callback(subject: Subject, kind: str, target: Function) -> None:
     holders = [p for p in subject.obj.programs if p.exception_callbacks == (target.name,)]
     if not holders:
         return
+    if any(_contains(subject.obj, p, target) for p in subject.obj.programs if p not in holders):
+        raise NotModelled(f"in which program {target.name}() is meant: in some it is the callback")
     name = "Extension" if kind == "freplace" else subject.profile.tracing_name
     raise Rejection(
         Category.POLICY,
@@ -66,11 +70,23 @@ def _check_callback(subject: Subject, kind: str, target: Function) -> None:
     )
 
 
+def _contains(obj: Object, program: Function, function: Function) -> bool:
+    try:
+        return any(f.name == function.name for f in link(obj, program.name).functions)
+    except ObjectError:
+        return False
+
+
 def _check_replaced(subject: Subject, name: str, target: Function | None) -> None:
     if target is None:
         raise NotModelled(f"the replaced function {name}() is not in this object")
     if target.linkage != "global":
-        raise NotModelled(f"replacing the static function {name}()")
+        raise Rejection(
+            Category.POLICY,
+            f"{name}() is not a global function",
+            why=f"{name}() is static: callers of it were verified together with what it does",
+            fix="drop `static`",
+        )
     own = _record(subject.obj, subject.obj.program(subject.program.name))
     if not _same(subject.obj, own.type_id, _record(subject.obj, target).type_id):
         raise NotModelled(f"whether the types of {name}() and of what replaces it fit")
