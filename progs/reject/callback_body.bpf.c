@@ -19,11 +19,12 @@ struct {
 	__type(value, __u64);
 } table SEC(".maps");
 
-#define PROGRAM(name, callback)                                  \
-	__exception_cb(callback) int name(struct __sk_buff *skb) \
-	{                                                        \
-		bpf_throw(3);                                    \
-		return 0;                                        \
+#define PROGRAM(name, callback)         \
+	__exception_cb(callback)        \
+	int name(struct __sk_buff *skb) \
+	{                               \
+		bpf_throw(3);           \
+		return 0;               \
 	}
 
 /* There is no context: r2 to r9 have no value. */
@@ -112,6 +113,34 @@ REFUSED(22, "Unreleased reference")
 PROGRAM(record_left, leaves_record)
 REFUSED(13, "R{{[0-9]}} invalid mem access 'map_value_or_null'")
 PROGRAM(null_followed, null_not_ruled_out)
+
+int copies_from_user(__u64 cookie)
+{
+	__u64 copy = 0;
+
+	bpf_copy_from_user(&copy, sizeof(copy), (void *)cookie);
+	return 0;
+}
+
+/* A callback may sleep where its program may. */
+SEC("?lsm/file_open") __failure
+__errno(22)
+__msg("sleep")
+__exception_cb(copies_from_user)
+int sleeps(void *ctx)
+{
+	bpf_throw(0);
+	return 0;
+}
+
+SEC("?lsm.s/file_open") __success
+__hook("load")
+__exception_cb(copies_from_user)
+int sleeps_where_allowed(void *ctx)
+{
+	bpf_throw(0);
+	return 0;
+}
 
 int bounded_cookie(__u64 cookie)
 {

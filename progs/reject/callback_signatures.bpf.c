@@ -45,11 +45,12 @@ void returns_nothing_unused(__u64 cookie)
 	barrier_var(cookie);
 }
 
-#define PROGRAM(name, callback)                             \
-	__exception_cb(callback) int name(struct __sk_buff *skb) \
-	{                                                   \
-		bpf_throw(0x100000105);                     \
-		return 0;                                   \
+#define PROGRAM(name, callback)         \
+	__exception_cb(callback)        \
+	int name(struct __sk_buff *skb) \
+	{                               \
+		bpf_throw(0x100000105); \
+		return 0;               \
 	}
 #define ONE_INTEGER "exception cb only supports single integer argument"
 
@@ -62,9 +63,9 @@ PROGRAM(three, takes_three)
 REFUSED(22, ONE_INTEGER)
 PROGRAM(context_tag, takes_context_tag)
 
-#define NO_SCALAR                                          \
-	REFUSED(22, "doesn't return scalar")               \
-	__on("7.3", "errno=95")                            \
+#define NO_SCALAR                            \
+	REFUSED(22, "doesn't return scalar") \
+	__on("7.3", "errno=95")              \
 	__on("7.3", "msg=1=return value not void or scalar")
 NO_SCALAR
 PROGRAM(structure_pointer, returns_structure_pointer)

@@ -7,7 +7,8 @@ int callback(__u64 cookie)
 	return cookie + 1;
 }
 
-__exception_cb(callback) static __noinline int tagged(__u64 x)
+__exception_cb(callback)
+static __noinline int tagged(__u64 x)
 {
 	barrier_var(x);
 	bpf_throw(x);

@@ -47,8 +47,8 @@ int misspelt(struct __sk_buff *skb)
 
 /* A space is part of the name. */
 REFUSED(2, "cannot find exception callback")
-__attribute__((btf_decl_tag("exception_callback: callback"))) int space_before_name(
-	struct __sk_buff *skb)
+__attribute__((btf_decl_tag("exception_callback: callback"))) int
+space_before_name(struct __sk_buff *skb)
 {
 	bpf_throw(1);
 	return 0;
@@ -75,7 +75,8 @@ int well_spelt(struct __sk_buff *skb)
 }
 
 NEAR_MISS(2)
-__exception_cb(a_callback_whose_name_is_rather_long_but_still_allowed_since_names_may_have_127_letters)
+__exception_cb(
+	a_callback_whose_name_is_rather_long_but_still_allowed_since_names_may_have_127_letters)
 int long_name(struct __sk_buff *skb)
 {
 	bpf_throw(1);
@@ -94,8 +95,7 @@ int same_tag_twice(struct __sk_buff *skb)
 
 /* Another tag of the program is none of the kernel's business. */
 NEAR_MISS(1)
-__attribute__((btf_decl_tag("exception_callbacks:nowhere"))) int similar_tag(
-	struct __sk_buff *skb)
+__attribute__((btf_decl_tag("exception_callbacks:nowhere"))) int similar_tag(struct __sk_buff *skb)
 {
 	bpf_throw(1);
 	return 0;

@@ -2,7 +2,7 @@
 /* The cookie is a number that has a value: no pointer of any kind, and no register unwritten. */
 #include "verdict.h"
 
-#define NAKED  __attribute__((naked))
+#define NAKED	__attribute__((naked))
 #define POINTER REFUSED(22, "R1 is not a scalar")
 
 struct {
@@ -120,14 +120,16 @@ NAKED int context_untouched(void)
 
 /* Registers of arguments have no value after a call: 7.3 takes it for an address. */
 REFUSED(22, "R1 is not a scalar")
-__on("7.3", "errno=13") __on("7.3", "msg=1=variable ? access")
+__on("7.3", "errno=13")
+__on("7.3", "msg=1=variable ? access")
 NAKED int gone_after_call(void)
 {
 	asm volatile("r1 = 5;"
 		     "call %[prandom];"
 		     "call %[throw];"
 		     "r0 = 0;"
-		     "exit;" ::[prandom] "i"(bpf_get_prandom_u32), [throw] "i"(bpf_throw));
+		     "exit;" ::[prandom] "i"(bpf_get_prandom_u32),
+		     [throw] "i"(bpf_throw));
 }
 
 /* An address that is less another one of the same kind is a number. */
@@ -177,7 +179,8 @@ NAKED int kept_over_call(void)
 		     "r1 = r6;"
 		     "call %[throw];"
 		     "r0 = 0;"
-		     "exit;" ::[prandom] "i"(bpf_get_prandom_u32), [throw] "i"(bpf_throw));
+		     "exit;" ::[prandom] "i"(bpf_get_prandom_u32),
+		     [throw] "i"(bpf_throw));
 }
 
 char LICENSE[] SEC("license") = "GPL";

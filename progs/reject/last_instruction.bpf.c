@@ -2,11 +2,10 @@
 /* A function ends in an exit or a jump, not in a throw, though nothing ever runs behind it. */
 #include "verdict.h"
 
-#define ENDS REFUSED(22, "last insn is not an exit or jmp")
+#define ENDS  REFUSED(22, "last insn is not an exit or jmp")
 #define NAKED __attribute__((naked))
 
-ENDS
-NAKED int main_ends_in_throw(void)
+ENDS NAKED int main_ends_in_throw(void)
 {
 	asm volatile("r1 = 3; call %[throw];" ::[throw] "i"(bpf_throw));
 }
@@ -21,21 +20,18 @@ NAKED __noinline int end_of_global(void)
 	asm volatile("r1 = 3; call %[throw];" ::[throw] "i"(bpf_throw));
 }
 
-ENDS
-int static_ends_in_throw(struct __sk_buff *skb)
+ENDS int static_ends_in_throw(struct __sk_buff *skb)
 {
 	return end_of_static();
 }
 
-ENDS
-int global_ends_in_throw(struct __sk_buff *skb)
+ENDS int global_ends_in_throw(struct __sk_buff *skb)
 {
 	return end_of_global();
 }
 
 /* A conditional jump falls through, too, if only as far as the verifier cares. */
-ENDS
-NAKED int ends_in_condition(void)
+ENDS NAKED int ends_in_condition(void)
 {
 	asm volatile("r0 = 0;"
 		     "goto 1f;"
@@ -48,8 +44,7 @@ NAKED int callback_end(void)
 	asm volatile("r0 = r1; r0 += 1;");
 }
 
-ENDS
-__exception_cb(callback_end)
+ENDS __exception_cb(callback_end)
 int callback_ends_in_sum(struct __sk_buff *skb)
 {
 	bpf_throw(3);

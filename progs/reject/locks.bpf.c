@@ -163,4 +163,57 @@ int unlocked_by_callback(struct __sk_buff *skb)
 	return 0;
 }
 
+/* ---- resilient spin locks, since 6.15: taking one may fail ---- */
+
+struct bpf_res_spin_lock {
+	__u32 val;
+};
+
+struct resilient {
+	struct bpf_res_spin_lock lock;
+	__u32 value;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct resilient);
+} resilients SEC(".maps");
+
+extern int bpf_res_spin_lock(struct bpf_res_spin_lock *lock) __weak __ksym;
+extern void bpf_res_spin_unlock(struct bpf_res_spin_lock *lock) __weak __ksym;
+
+#define NOT_YET __on("6.12", "failure") __on("6.12", "msg=1=bpf_res_spin_lock")
+
+REFUSED(22, "function calls are not allowed while holding a lock")
+NOT_YET
+int resilient_held(struct __sk_buff *skb)
+{
+	__u32 key = 0;
+	struct resilient *found = bpf_map_lookup_elem(&resilients, &key);
+
+	if (!found || bpf_res_spin_lock(&found->lock))
+		return 0;
+	bpf_throw(1);
+	bpf_res_spin_unlock(&found->lock);
+	return 0;
+}
+
+/* Where it could not be taken, it is not held. */
+NEAR_MISS(0)
+NOT_YET
+int resilient_not_taken(struct __sk_buff *skb)
+{
+	__u32 key = 0;
+	struct resilient *found = bpf_map_lookup_elem(&resilients, &key);
+
+	if (!found)
+		return 0;
+	if (bpf_res_spin_lock(&found->lock))
+		bpf_throw(1);
+	bpf_res_spin_unlock(&found->lock);
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";

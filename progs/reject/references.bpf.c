@@ -3,8 +3,8 @@
 #include "verdict.h"
 #include <bpf/bpf_core_read.h>
 
-#define LEAKS                                                                      \
-	REFUSED(22, "Unreleased reference")                                        \
+#define LEAKS                                                                                \
+	REFUSED(22, "Unreleased reference")                                                  \
 	__on("6.18", "msg=2=BPF_EXIT instruction in main prog would lead to reference leak") \
 	__on("7.3", "msg=2=bpf_throw would lead to reference leak")
 

@@ -17,12 +17,14 @@ extern void bpf_local_irq_restore(unsigned long *flags) __weak __ksym;
 #define IN_IRQ	   "cannot be used inside bpf_local_irq_save-ed region"
 
 /* Interrupts have been for programs since 6.14. */
-#define NO_IRQ_YET __on("6.12", "failure") __on("6.12", "msg=1=bpf_local_irq_save")
+#define NO_IRQ_YET              \
+	__on("6.12", "failure") \
+	__on("6.12", "msg=1=bpf_local_irq_save")
 
 /* 6.12 calls no global function with preemption off at all. */
-#define NO_GLOBALS_YET                                            \
-	__on("6.12", "failure")                                   \
-	__on("6.12", "errno=22")                                  \
+#define NO_GLOBALS_YET           \
+	__on("6.12", "failure")  \
+	__on("6.12", "errno=22") \
 	__on("6.12", "msg=1=global function calls are not allowed with preemption disabled")
 
 static __noinline int throws(__u64 x)
@@ -147,6 +149,37 @@ int rcu_of_main_throw_in_global(struct __sk_buff *skb)
 	return value;
 }
 
+/* Taken by a function that returns, and still held when main throws. */
+static __noinline void enters(void)
+{
+	bpf_rcu_read_lock();
+}
+
+static __noinline void leaves(void)
+{
+	bpf_rcu_read_unlock();
+}
+
+REFUSED(22, IN_RCU)
+int rcu_taken_by_callee(struct __sk_buff *skb)
+{
+	enters();
+	if (skb->len > 10)
+		bpf_throw(1);
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+NEAR_MISS(1)
+int rcu_left_by_callee(struct __sk_buff *skb)
+{
+	bpf_rcu_read_lock();
+	leaves();
+	if (skb->len > 10)
+		bpf_throw(1);
+	return 0;
+}
+
 NEAR_MISS(64)
 int rcu_left(struct __sk_buff *skb)
 {
@@ -251,7 +284,8 @@ int preempt_of_global(struct __sk_buff *skb)
 }
 
 REFUSED(22, IN_PREEMPT)
-__hook("load") __on("6.18", "success")
+__hook("load")
+__on("6.18", "success")
 NO_GLOBALS_YET
 int preempt_of_main_throw_in_global(struct __sk_buff *skb)
 {
@@ -261,6 +295,21 @@ int preempt_of_main_throw_in_global(struct __sk_buff *skb)
 	value = throws_global(skb->len);
 	bpf_preempt_enable();
 	return value;
+}
+
+static __noinline void stops_preemption(void)
+{
+	bpf_preempt_disable();
+}
+
+REFUSED(22, IN_PREEMPT)
+int preempt_of_callee(struct __sk_buff *skb)
+{
+	stops_preemption();
+	if (skb->len > 10)
+		bpf_throw(1);
+	bpf_preempt_enable();
+	return 0;
 }
 
 NEAR_MISS(1)
@@ -315,7 +364,8 @@ int irq_of_main(struct __sk_buff *skb)
 }
 
 REFUSED(22, IN_IRQ)
-__hook("load") __on("6.18", "success")
+__hook("load")
+__on("6.18", "success")
 NO_IRQ_YET
 int irq_of_main_throw_in_static(struct __sk_buff *skb)
 {
@@ -329,7 +379,8 @@ int irq_of_main_throw_in_static(struct __sk_buff *skb)
 }
 
 REFUSED(22, IN_IRQ)
-__hook("load") __on("6.18", "success")
+__hook("load")
+__on("6.18", "success")
 NO_IRQ_YET
 int irq_of_static(struct __sk_buff *skb)
 {
@@ -337,7 +388,8 @@ int irq_of_static(struct __sk_buff *skb)
 }
 
 REFUSED(22, IN_IRQ)
-__hook("load") __on("6.18", "success")
+__hook("load")
+__on("6.18", "success")
 NO_IRQ_YET
 int irq_of_main_throw_in_global(struct __sk_buff *skb)
 {

@@ -80,11 +80,12 @@ int fine(__u64 cookie)
 	return cookie + 1;
 }
 
-#define THROWER(name, callback)                                  \
-	__exception_cb(callback) int name(struct __sk_buff *skb) \
-	{                                                        \
-		bpf_throw(3);                                    \
-		return 0;                                        \
+#define THROWER(name, callback)         \
+	__exception_cb(callback)        \
+	int name(struct __sk_buff *skb) \
+	{                               \
+		bpf_throw(3);           \
+		return 0;               \
 	}
 IN_CALLBACK
 THROWER(exception_callback, rethrows)
@@ -138,11 +139,11 @@ static int loop_in_loop(__u32 index, void *unused)
 	return 0;
 }
 
-#define LOOP(name, callback)                \
-	int name(struct __sk_buff *skb)     \
-	{                                   \
+#define LOOP(name, callback)                 \
+	int name(struct __sk_buff *skb)      \
+	{                                    \
 		bpf_loop(3, callback, 0, 0); \
-		return 0;                   \
+		return 0;                    \
 	}
 IN_CALLBACK
 LOOP(loop_calls_static, loop_static)

@@ -6,14 +6,21 @@
 #include "exceptions.h"
 
 /* Loaded alone: what is refused takes nothing along. */
-#define REFUSED(number, text) SEC("?tc") __failure __errno(number) __msg(text)
+#define REFUSED(number, text) \
+	SEC("?tc") __failure  \
+	__errno(number)       \
+	__msg(text)
 
 /* The near miss: as like the refused one as can be, and it must load and run. */
-#define NEAR_MISS(value) SEC("?tc") __success __retval(value) __hook("test_run")
+#define NEAR_MISS(value)     \
+	SEC("?tc") __success \
+	__retval(value)      \
+	__hook("test_run")
 
 /* Refused since 7.3; before, it loads and what is held stays so: never run. */
 #define REFUSED_BY_7_3(number, text) \
 	REFUSED(number, text)        \
-	__hook("load") __on("6.12,6.18", "success")
+	__hook("load")               \
+	__on("6.12,6.18", "success")
 
 #endif
