@@ -110,8 +110,11 @@ def _predict(obj: Object, case: Case, series: str, kernel: Environment) -> Predi
 
     A case claims one verdict for all of them.
     """
-    names = (case.program, *(each.program for each in case.companions))
-    found = [predict(obj, name, series, environment=kernel) for name in names]
+    found = [predict(obj, case.program, series, environment=kernel)]
+    found += [
+        predict(obj, each.program, series, environment=kernel, attached_to=case.program)
+        for each in case.companions
+    ]
     refused = (each for each in found if each.verdict is Verdict.REJECT)
     if found[0].verdict is not Verdict.ACCEPT:
         return found[0]

@@ -27,8 +27,11 @@ _SLEEPABLE_HOOKS = frozenset({
 })  # fmt: skip
 
 
-def check(subject: Subject, environment: Environment) -> None:
-    """What is said of the target. Raises Rejection, NotModelled."""
+def check(subject: Subject, environment: Environment, of: str = "") -> None:
+    """What is said of the target. Raises Rejection, NotModelled.
+
+    `of`: the program that holds the function; "": whichever of the object does.
+    """
     section = subject.program.section
     kind, target = program_type(section), attach_target(section)
     head = section.removeprefix("?").partition("/")[0]
@@ -41,7 +44,7 @@ def check(subject: Subject, environment: Environment) -> None:
     obj = subject.obj
     found = next((f for f in (*obj.functions, *obj.programs) if f.name == target), None)
     if found is not None:
-        _check_callback(subject, kind, found)
+        _check_callback(subject, kind, found, of)
     if kind == "freplace":
         _check_replaced(subject, target, found)
     elif found is None and not _in_kernel(environment, target):
@@ -53,12 +56,13 @@ def _in_kernel(environment: Environment, name: str) -> bool:
     return environment.btf is None or environment.btf.find(Kind.FUNC, name) is not None
 
 
-def _check_callback(subject: Subject, kind: str, target: Function) -> None:
+def _check_callback(subject: Subject, kind: str, target: Function, of: str) -> None:
     """An exception callback can be neither replaced nor traced."""
-    holders = [p for p in subject.obj.programs if p.exception_callbacks == (target.name,)]
+    programs = [p for p in subject.obj.programs if of in ("", p.name)]
+    holders = [p for p in programs if p.exception_callbacks == (target.name,)]
     if not holders:
         return
-    if any(_contains(subject.obj, p, target) for p in subject.obj.programs if p not in holders):
+    if any(_contains(subject.obj, p, target) for p in programs if p not in holders):
         raise NotModelled(f"in which program {target.name}() is meant: in some it is the callback")
     name = "Extension" if kind == "freplace" else subject.profile.tracing_name
     raise Rejection(

@@ -36,11 +36,14 @@ def predict(
     *,
     environment: Environment = NOWHERE,
     budget: int = DEFAULT_BUDGET,
+    attached_to: str = "",
 ) -> Prediction:
     """What a kernel of `profile` says of one program of an object.
 
-    `environment`: the kernel that libbpf would ask. Raises ObjectError for a broken object or one
-    without that program, UsageError for an unknown profile.
+    `environment`: the kernel that libbpf would ask. `attached_to`: for a program that attaches to a
+    function of the same object, the program that is meant, where several have it.
+    Raises ObjectError for a broken object or one without that program, UsageError for an unknown
+    profile.
     """
     obj = target if isinstance(target, Object) else read_object(target)
     kernel = semantics.profile(profile) if isinstance(profile, str) else profile
@@ -55,7 +58,9 @@ def predict(
         return _rejected(error, linked)
     except NotModelled as error:
         return _unknown(error, linked)
-    return _Run(Subject(obj, linked, kernel), environment, budget).predict()
+    run = _Run(Subject(obj, linked, kernel), environment, budget)
+    run.attached_to = attached_to
+    return run.predict()
 
 
 class _Run:
@@ -64,6 +69,7 @@ class _Run:
     def __init__(self, subject: Subject, environment: Environment, budget: int) -> None:
         self.subject = subject
         self.environment = environment
+        self.attached_to = ""
         self.budget = budget
         self.graph = CallGraph(subject.program)
         self.explored: Explored | None = None
@@ -81,7 +87,7 @@ class _Run:
 
     def _check(self) -> None:
         structure.check(self.subject, self.graph)
-        attach.check(self.subject, self.environment)
+        attach.check(self.subject, self.environment, self.attached_to)
         try:
             self.explored = explore(self.subject, self.budget)
         except NotModelled as error:
