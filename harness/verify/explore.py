@@ -44,6 +44,10 @@ def explore(subject: Subject, budget: int, *, record: bool = False) -> Explored:
     if program.unknown:
         pc, what = min(program.unknown.items())
         raise NotModelled(what, pc=pc)
+    if not walk.kind:
+        raise NotModelled(f"programs in section {program.section!r}")
+    if walk.sleepable and walk.kind in ("tp_btf", "raw_tp", "tracepoint"):
+        raise NotModelled("whether programs at this tracepoint may sleep")
     if record:
         walk.kept = {}
     _explore_function(walk, 0)

@@ -110,7 +110,11 @@ def _check_context(walk: Walk, name: str, number: int, proto: Prototype) -> None
         return
     state = walk.state
     words = ""
-    if not walk.sleepable:
+    first = state.frames[0].callback
+    late = first is not None and first.late
+    if late and walk.sleepable and walk.release < (7, 0):
+        walk.unknown(f"{name}() in a function of a timer, in a program that sleeps")
+    if not walk.sleepable or late:
         words = "helper call might sleep in a non-sleepable prog"
     elif state.rcu:
         words = f"sleepable helper {name}#{number} in rcu_read_lock region"

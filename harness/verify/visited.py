@@ -25,6 +25,7 @@ from harness.verify.frames import (
     State,
 )
 from harness.verify.prediction import Category
+from harness.verify.ranges import Arc
 from harness.verify.registers import SCALAR, Reg, scalar
 
 if TYPE_CHECKING:
@@ -262,7 +263,9 @@ def _same(walk: Walk, old: Reg, new: Reg, ids: _Ids, how: int) -> bool:
     if old.type in r.PACKETS:
         if old.range > new.range or (min(old.range, new.range) < 0 and old.range != new.range):
             return False
-        return ids.same(old.id, new.id) and _same_place(walk, old, new)
+        return (
+            ids.same(old.id, new.id) and _same_start(walk, old, new) and _same_place(walk, old, new)
+        )
     if old.type in _RANGED:
         return (
             ids.same(old.id, new.id)
@@ -274,6 +277,14 @@ def _same(walk: Walk, old: Reg, new: Reg, ids: _Ids, how: int) -> bool:
     if old.type == r.ARENA:
         return True
     return _identical(old, new, ids)
+
+
+def _same_start(walk: Walk, old: Reg, new: Reg) -> bool:
+    """Pointers of one id keep their distances, since 7.0: where their offsets start must agree."""
+    if walk.release < (7, 0) or not old.id or old.num is None or new.num is None:
+        return True
+    one, other = old.num.wide, new.num.wide
+    return isinstance(one, Arc) and isinstance(other, Arc) and one.base == other.base
 
 
 def _same_place(walk: Walk, old: Reg, new: Reg) -> bool:
