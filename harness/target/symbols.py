@@ -42,8 +42,8 @@ def symbols_of(kernel: Kernel, guest: Guest) -> Symbols | None:
 def learn(kernel: Kernel, guest: Guest) -> None:
     """Ask `guest` now, so that the next report has names; without them it is still a report."""
     # the next case waits for us: what is there is read when somebody asks
-    if not any(_maps(kernel.image)) and not _file(kernel).exists():
-        with suppress(WorldError, OSError):
+    with suppress(WorldError, OSError):
+        if not any(_maps(kernel.image)) and not _file(kernel).exists():
             _asked(kernel, guest)
 
 

@@ -93,10 +93,8 @@ class VirtualTarget:
         began = time.monotonic()
         try:
             seen = client.run(case, facts)
-        except channel.RequestTimeoutError as error:
-            seen = self._dead(guest, console_from, Verdict.HUNG, error)
-        except MachineLostError as error:
-            seen = self._dead(guest, console_from, Verdict.LOST, error)
+        except (channel.RequestTimeoutError, MachineLostError) as error:
+            seen = self._dead(guest, console_from, error)
         else:
             self._heard = len(guest.console_text())
         if seen.verdict is Verdict.REJECTED and "throw" in case.needs and facts.expects_throw:
@@ -121,9 +119,17 @@ class VirtualTarget:
 
     def _separate(self) -> tuple[str, ...]:
         """End a guest that is not to be used any more; what its cases left in it."""
-        leaks = tuple(f"by the cases before: {leak}" for leak in self.finish())
+        guest = self._guest
+        try:
+            left = self.finish()
+        except WorldError as error:
+            # of that guest only: the next case finds another one all the same
+            gone = isinstance(error, channel.RequestTimeoutError | MachineLostError)
+            seen = self._dead(guest, self._heard, error) if gone and guest else None
+            ended = f"{seen.verdict}: {seen.message}" if seen else error.message
+            left = (f"nobody knows what is left ({ended})",)
         self.renew()
-        return leaks
+        return tuple(f"by the cases before: {leak}" for leak in left)
 
     def renew(self) -> bool:
         """A guest of our own, restored or booted, for the next case."""
@@ -296,9 +302,9 @@ class VirtualTarget:
         options = ", ".join(missing_options(self._kernel.config)) or why
         return f"{message} [this kernel should have bpf_throw and has not: {options}]"
 
-    def _dead(
-        self, guest: vm.Guest, console_from: int, verdict: Verdict, error: WorldError
-    ) -> Observation:
+    def _dead(self, guest: vm.Guest, console_from: int, error: WorldError) -> Observation:
+        hung = isinstance(error, channel.RequestTimeoutError)
+        verdict = Verdict.HUNG if hung else Verdict.LOST
         if self._aborted:
             patience = postmortem.Patience(0.0, 0.0)
         else:
@@ -311,7 +317,8 @@ class VirtualTarget:
         if not self._aborted:
             with suppress(BpfthrowError, OSError):
                 self.begin()
-        self._symbols = self._symbols or symbols.at_hand(self._kernel)
+        with suppress(BpfthrowError, OSError):  # a tree that is being built: a log without names
+            self._symbols = self._symbols or symbols.at_hand(self._kernel)
         log = decode(seen.kernel_log, self._symbols) if self._symbols else seen.kernel_log
         return replace(seen, kernel_log=log, provenance=Provenance(kernel=self._machine.release))
 

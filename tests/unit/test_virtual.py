@@ -465,6 +465,30 @@ def test_what_a_separated_guest_held_is_not_forgotten(renewed, monkeypatch):
     assert machine.run(ALONE).leaks == ("by the cases before: map 3",)
 
 
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (_panics, "crashed: Oops: general protection fault"),
+        (_hangs, "hung: no answer"),
+        (_vanishes, "lost: the agent went away"),
+    ],
+)
+def test_a_guest_that_dies_when_it_is_unloaded_costs_no_other_case(
+    renewed, monkeypatch, act, words
+):
+    machine = renewed(_ran, _ran, _ran)
+    machine.run(CASE)
+    monkeypatch.setattr(FakeClient, "finish", lambda self: act(self._guest))
+    monkeypatch.setattr("harness.target.postmortem.interrupt", lambda *_: "")
+    seen = machine.run(ALONE)
+    assert seen.verdict is Verdict.RAN
+    assert words in seen.leaks[0]
+    monkeypatch.setattr(FakeClient, "finish", lambda _: ())
+    assert machine.run(CASE).leaks == ()
+    assert machine.guests[0].stopped
+    assert len(machine.guests) == 3
+
+
 def test_a_warm_guest_is_not_fresh(renewed):
     machine = renewed(_ran)
     machine._ready()
