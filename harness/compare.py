@@ -139,6 +139,12 @@ def _rejected(seen: Seen) -> bool:
     )
 
 
+def _log_read(seen: Seen) -> bool:
+    # of what loads only the kernel's loader asks a log
+    asked = _rejected(seen) or (_ran(seen) and seen.case.loading.alone)
+    return asked and seen.observed.verdict is expected_verdict(seen.expected)
+
+
 def _ran(seen: Seen) -> bool:
     return seen.observed.verdict is Verdict.RAN
 
@@ -197,6 +203,13 @@ def _messages(seen: Seen) -> Iterator[Item]:
     log = seen.observed.log or seen.observed.message
     for index in logmatch.missing(seen.expected.messages, log):
         yield f"messages[{index}]", seen.expected.messages[index], seen.observed.message
+
+
+def _unwanted(seen: Seen) -> Iterator[Item]:
+    log = seen.observed.log or seen.observed.message
+    unwanted = seen.expected.unwanted
+    for index in logmatch.present(unwanted, seen.expected.messages, log):
+        yield f"unwanted[{index}]", f"no {unwanted[index][1]}", "in the log"
 
 
 def _each(name: str, left: tuple[str, ...], right: tuple[str, ...]) -> Iterator[Item]:
@@ -312,7 +325,8 @@ RULES: tuple[Rule, ...] = (
     Rule(DECLARED_KERNEL, _reached, _declared_verdict, "the load ends as declared"),
     Rule(SIMULATOR_KERNEL, _both, _simulated_verdict, "what the kernel ran, the simulator runs"),
     Rule(DECLARED_KERNEL, _rejected, _errno, "the load is refused with the declared errno"),
-    Rule(DECLARED_KERNEL, _rejected, _messages, "the log holds the declared lines, in order"),
+    Rule(DECLARED_KERNEL, _log_read, _messages, "the log holds the declared lines, in order"),
+    Rule(DECLARED_KERNEL, _log_read, _unwanted, "the log holds no line that was excluded"),
     Rule(
         SIMULATOR_KERNEL,
         _test_run(_both_ran),

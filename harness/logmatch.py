@@ -45,14 +45,34 @@ def missing(patterns: Sequence[str], log: str) -> tuple[int, ...]:
 
 
 def _missing(expressions: Sequence[re.Pattern[str]], log: str) -> tuple[int, ...]:
-    position, absent = 0, []
-    for index, expression in enumerate(expressions):
+    return tuple(i for i, match in enumerate(_matches(expressions, log)) if match is None)
+
+
+def _matches(expressions: Sequence[re.Pattern[str]], log: str) -> list[re.Match[str] | None]:
+    position, found = 0, []
+    for expression in expressions:
         match = expression.search(log, position)
-        if match is None:
-            absent.append(index)
-        else:
-            position = match.end()
-    return tuple(absent)
+        found.append(match)
+        position = match.end() if match else position
+    return found
+
+
+def present(
+    unwanted: Sequence[tuple[int, str]], patterns: Sequence[str], log: str
+) -> tuple[int, ...]:
+    """Indices of the `unwanted` that `log` shows: (n, pattern) after the first n `patterns`.
+
+    Each is looked for up to where the next of `patterns` begins, as the kernel's loader does it.
+    """
+    found = _matches([_expression(p, lambda text: text) for p in patterns], log)
+    seen = []
+    for index, (before, pattern) in enumerate(unwanted):
+        start = max((match.end() for match in found[:before] if match), default=0)
+        following = found[before] if before < len(found) else None
+        end = following.start() if following else len(log)
+        if _expression(pattern, lambda text: text).search(log, start, end):
+            seen.append(index)
+    return tuple(seen)
 
 
 def _expression(pattern: str, clean: Callable[[str], str]) -> re.Pattern[str]:
@@ -62,7 +82,7 @@ def _expression(pattern: str, clean: Callable[[str], str]) -> re.Pattern[str]:
         f"(?:{part})" if index % 2 else re.escape(clean(part)) for index, part in enumerate(parts)
     )
     try:
-        return re.compile(text)
+        return re.compile(text, re.MULTILINE)
     except re.error as error:
         raise UsageError(
             f"pattern {pattern!r}: {error}", fix="correct the regular expression in {{...}}"

@@ -40,6 +40,8 @@ class Expectation:
     retval: int | None = None
     # patterns of the log, in order; {{...}} holds a regular expression, as in kernel selftests
     messages: tuple[str, ...] = ()
+    # patterns that the log does not hold: (number of messages before it, pattern)
+    unwanted: tuple[tuple[int, str], ...] = ()
     # positive errno of the refused load
     errno: int | None = None
     # final value of global variables, by name (unsigned, variable's width)
@@ -55,6 +57,19 @@ class Companion:
     kind: str
     # function of the main program (or another companion) that it replaces or watches
     target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How the kernel's own test loader would load a program of an object."""
+
+    # this program and `beside`, whatever else would load automatically
+    alone: bool = False
+    beside: tuple[str, ...] = ()
+    # log_level of BPF_PROG_LOAD: 1 the refused path, 2 every instruction's state
+    log_level: int = 0
+    # BPF_F_* added to its prog_flags
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +97,13 @@ class Case:
     traced: tuple[str, ...] = ()
     # why it may crash a kernel; "" for all others. Refused on --target local
     crashes: str = ""
+    loading: Loading = Loading()
+    # why no target tries it; "" for all others
+    unsupported: str = ""
+    # what its author calls it
+    description: str = ""
+    # what its tags claim beyond what is tried
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

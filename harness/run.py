@@ -58,7 +58,8 @@ def simulate_ahead(cases: Iterable[Case], release: str, profile: str = "") -> No
     """Fill the simulator's cache while a guest boots. An error waits for who asks again."""
     with suppress(BpfthrowError):
         for case in cases:
-            simulate(case, release, profile)
+            if not case.unsupported:
+                simulate(case, release, profile)
 
 
 def traced(case: Case, release: str, profile: str = "") -> str:
@@ -89,6 +90,11 @@ def judge(case: Case, target: Target, profile: str = "", *, retries: int = 0) ->
 
 
 def _judge(case: Case, target: Target, profile: str) -> Result:
+    if case.unsupported:
+        provenance = Provenance(source=target.name, kernel=target.release)
+        why = case.unsupported
+        observed = Observation(Verdict.UNSUPPORTED, message=why, provenance=provenance)
+        return Result(case, target.name, observed)
     observed = target.run(case)
     # not target.facts: after a crash that would boot another guest
     release = observed.provenance.kernel or target.release

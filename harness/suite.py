@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from harness import kerneltags
 from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.link import RefKind, link
 from harness.bpf.sections import attach_target, program_type
@@ -17,8 +18,8 @@ from harness.build import OBJECT_SUFFIX, PROGS, SOURCE_SUFFIX, build, sources_of
 from harness.errors import ObjectError, UsageError
 from harness.frames import DEFAULT_FRAME, parse_input
 from harness.hooks import HOOKS
-from harness.model import Case, Companion, Input, Verdict
-from harness.tags import Claims, parse_tags
+from harness.model import Case, Companion, Input, Loading, Verdict
+from harness.tags import OURS, Claims, parse_tags
 
 # Programs that take kernels down: a directory of this name must be named to be read.
 APART = "kernel-bugs"
@@ -88,13 +89,36 @@ def cases_of(object_path: str | Path, *, base: Path | None = None) -> list[Case]
     path = Path(object_path)
     obj = read_object(path)
     stem = _stem(path, base)
-    claims = {p.name: parse_tags(p.tags, f"{path}: program {p.name!r}") for p in obj.programs}
+    claims = _claims_of(obj)
     return [
         case
         for program in obj.programs
         if not claims[program.name].is_target
         for case in _cases_of_program(obj, program, claims[program.name], stem)
     ]
+
+
+def _claims_of(obj: Object) -> dict[str, Claims]:
+    tags = [tag for program in obj.programs for tag in program.tags]
+    foreign = not any(tag.startswith(OURS) for tag in tags)
+    parse = kerneltags.parse_kernel_tags if kerneltags.is_style(tags) else parse_tags
+    found = {p.name: parse(p.tags, f"{obj.path}: program {p.name!r}") for p in obj.programs}
+    for program in obj.programs:
+        # whoever knows our tags says which programs are companions
+        needy = foreign and _needs_target(program.section)
+        if needy and program.section.removeprefix("?").count("/") == 0:
+            why = f"section {program.section!r} names nothing to attach to"
+            found[program.name].unsupported.append(why)
+        found[program.name].is_foreign = foreign
+    return found
+
+
+def _needs_target(section: str) -> bool:
+    return _kind_of(section) in _COMPANIONS or _kind_of(section) == "fmod_ret"
+
+
+def _kind_of(section: str) -> str:
+    return section.removeprefix("?").partition("/")[0].removesuffix(".s")
 
 
 def _stem(path: Path, base: Path | None) -> str:
@@ -112,6 +136,8 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
     hooks = _hooks_of(program, claims, where)
     inputs = _inputs_of(program, claims, where)
     needs = _needs_of(obj, program, claims, companions)
+    loading = _loading_of(obj, program, claims)
+    unsupported = "; ".join(dict.fromkeys(claims.unsupported))
     values = {name: _at_width(obj, name, value, where) for name, value in claims.globals.items()}
     cases = []
     # hooks outside: the agent keeps a program attached while only the input changes
@@ -135,9 +161,24 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
                 companions=companions,
                 traced=tuple(claims.traced),
                 crashes=claims.crashes,
+                loading=loading,
+                unsupported=unsupported,
+                description=claims.description,
+                left_out=tuple(claims.left_out),
             )
             cases.append(case)
     return cases
+
+
+def _loading_of(obj: Object, program: Function, claims: Claims) -> Loading:
+    if not claims.alone:
+        return Loading()
+    beside = tuple(name for name in _auxiliary(obj) if name != program.name)
+    return Loading(True, beside, claims.log_level, claims.flags)
+
+
+def _auxiliary(obj: Object) -> list[str]:
+    return [p.name for p in obj.programs if kerneltags.is_auxiliary(p.tags)]
 
 
 def _require_sendable(data: Input, hook: str, where: str) -> None:
@@ -161,6 +202,8 @@ def hooks_of_section(section: str) -> tuple[str, ...]:
 
 def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
     kind = program.section.removeprefix("?").partition("/")[0]
+    if claims.is_foreign and _needs_target(program.section):
+        return ("load",)
     if kind == "freplace" or (
         program.section[:1] == "?" and kind.removesuffix(".s") in _COMPANIONS
     ):
@@ -170,6 +213,9 @@ def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
     # loading and a tracing program's test run are for who asks
     asked = ("test_run",) if _TEST_RUN_CALLS.fullmatch(program.section) else ()
     allowed = (*usual, *asked, "load")
+    if claims.alone and not set(claims.hooks) <= set(allowed):
+        claims.unsupported.append(f"test runs of section {program.section!r}")
+        return ("load",)
     for hook in claims.hooks:
         if hook not in HOOKS:
             fix = f"hooks: {', '.join(HOOKS)}"
@@ -186,7 +232,11 @@ def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
 def _inputs_of(program: Function, claims: Claims, where: str) -> tuple[Input, ...]:
     if not claims.inputs:
         takes_packet = program_type(program.section) in _PACKET_TYPES
-        claims.inputs.append(parse_input(DEFAULT_FRAME) if takes_packet else Input())
+        if claims.alone and "test_run" in claims.hooks:
+            takes_packet |= program_type(program.section) in ("socket_filter", "flow_dissector")
+            claims.inputs.append(kerneltags.packet() if takes_packet else Input())
+        else:
+            claims.inputs.append(parse_input(DEFAULT_FRAME) if takes_packet else Input())
     names = {data.name for data in claims.inputs}
     stray = [name for name in claims.retval_of if name not in names]
     if stray:
@@ -214,7 +264,8 @@ def _needs_of(
     obj: Object, program: Function, claims: Claims, companions: tuple[Companion, ...]
 ) -> tuple[str, ...]:
     # An object is loaded at once: one throwing program is enough to refuse it.
-    loaded = {p.name for p in obj.programs if p.autoload} | {program.name}
+    others = _auxiliary(obj) if claims.alone else [p.name for p in obj.programs if p.autoload]
+    loaded = {*others, program.name}
     loaded |= {companion.program for companion in companions}
     needs = ["throw"] if any(_throws(obj, name) for name in sorted(loaded)) else []
     needs += [_COMPANIONS[companion.kind] for companion in companions]
@@ -275,7 +326,7 @@ def select(cases: Sequence[Case], expr: str) -> list[Case]:
 
 
 def _text_of(case: Case) -> str:
-    return f"{case.id} {case.hook} {case.section}".lower()
+    return f"{case.id} {case.hook} {case.section} {case.description}".lower()
 
 
 def _matches(node: ast.expr, words: list[str], text: str) -> bool:

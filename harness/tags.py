@@ -60,6 +60,22 @@ class Claims:
     is_target: bool = False
     # series -> (what, value) in order
     on_series: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    # of an object without any tag of ours
+    is_foreign: bool = False
+    # ---- from here on only harness.kerneltags writes ----
+    # loaded without what else loads automatically, except programs that are auxiliary
+    alone: bool = False
+    # log_level and flags of the load, see harness.model.Loading
+    log_level: int = 0
+    flags: int = 0
+    # (number of messages before it, pattern)
+    unwanted: list[tuple[int, str]] = field(default_factory=list)
+    architectures: list[str] = field(default_factory=list)
+    description: str = ""
+    # reasons why the case cannot be tried
+    unsupported: list[str] = field(default_factory=list)
+    # tags about a load without privileges
+    left_out: list[str] = field(default_factory=list)
 
     def expectation(self, input_name: str, globals_: dict[str, int]) -> Expectation:
         """Return what is claimed for one input; `globals_` are the values at variable width."""
@@ -69,9 +85,13 @@ class Claims:
             verdict = Verdict.REJECTED
         if verdict is None and (retval is not None or globals_):
             verdict = Verdict.RAN
+        # only the kernel's loader reads the log of what loads
+        said = tuple(self.messages) if self.alone or verdict is Verdict.REJECTED else ()
+        unwanted = tuple(self.unwanted)
         if verdict is Verdict.REJECTED:
-            return Expectation(verdict, messages=tuple(self.messages), errno=self.errno)
-        return Expectation(verdict, retval, globals=tuple(globals_.items()))
+            return Expectation(verdict, messages=said, unwanted=unwanted, errno=self.errno)
+        values = tuple(globals_.items())
+        return Expectation(verdict, retval, messages=said, unwanted=unwanted, globals=values)
 
     def per_series(
         self, general: Expectation, input_name: str, globals_: dict[str, int]

@@ -211,6 +211,11 @@ def reasons(results: Sequence[Result], header: RunHeader) -> list[str]:
         for result in results
         if result.simulated is not None and not has_say(result.simulated)
     )
+    lines += _grouped(
+        ("tags", "left out", f"{tag}: programs are loaded with all privileges")
+        for case in dict.fromkeys(result.case for result in results)
+        for tag in case.left_out
+    )
     lines += [
         f"{name}: every case was unsupported, yet this kernel should have exceptions"
         for name in nothing_ran(results, header)

@@ -39,6 +39,12 @@ _THROW_OPTIONS = {
     "CONFIG_NET": "bpf_throw's kfunc set registers with networking",
 }
 
+# libbpf, of kernel functions and variables that no BTF of the kernel has
+_LACKING = re.compile(
+    r"extern \((?:func|var) ksym\) '(\w+)'(?: \(strong\))?: not found|<missing kfunc '(\w+)'>"
+    r"|failed to find kernel BTF type ID of '(\w+)'"
+)
+
 Push = Callable[[dict[str, Path | bytes]], None]
 
 
@@ -111,6 +117,8 @@ class AgentClient:
         refused = seen.verdict is Verdict.REJECTED and "throw" in case.needs
         if refused and not facts.expects_throw and self.missing("throw"):
             seen = replace(seen, verdict=Verdict.UNSUPPORTED)
+        if seen.verdict is Verdict.REJECTED and _of_others(case):
+            seen = _unless_lacking(seen)
         return self._complete(seen, obj)
 
     def finish(self) -> tuple[str, ...]:
@@ -162,6 +170,20 @@ class AgentClient:
 
     def _splats(self, log: str | None) -> tuple[str, ...]:
         return splats.find_splats(log, self._rules, dt.datetime.now(dt.UTC).date())
+
+
+def _of_others(case: Case) -> bool:
+    """Whether nobody says that the load must fail for what the kernel lacks."""
+    return case.loading.alone or (case.expectation.verdict is None and not case.per_series)
+
+
+def _unless_lacking(seen: Observation) -> Observation:
+    """A refusal, or "unsupported" where libbpf misses something that a module of the tests has."""
+    found = _LACKING.search(f"{seen.message}\n{seen.log}")
+    if found is None:
+        return seen
+    name = next(filter(None, found.groups()))
+    return replace(seen, verdict=Verdict.UNSUPPORTED, message=f"the kernel has no {name}")
 
 
 def _variables(obj: Object, section: str, content: dict[str, str]) -> dict[str, str]:

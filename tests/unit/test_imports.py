@@ -33,7 +33,9 @@ MAY_IMPORT = {
     # a table and its judgement; the command and the run are on top
     "bugs": GROUND | {"build", "compare", "config", "suite", "target.splats"},
     "symbols": GROUND,
-    "suite": GROUND | {"bpf", "build", "frames", "tags"},
+    # the kernel's own tags, read into the same claims
+    "kerneltags": GROUND | {"tags"},
+    "suite": GROUND | {"bpf", "build", "frames", "kerneltags", "tags"},
     "bpf": GROUND,
     "sim": GROUND | {"bpf", "frames"},
     # the command may print reports and find cases

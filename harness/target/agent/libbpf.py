@@ -23,7 +23,9 @@ _DEBUG = 2
 # a verifier log of 16 MiB, the kernel's limit, comes in one piece
 _LINE_BYTES = 17 << 20
 # BPF_LOG_STATS of the kernel's include/linux/bpf_verifier.h, and room for its lines
-_LOG_STATISTICS, _STATISTICS_BYTES = 4, 1 << 16
+LOG_STATISTICS, _STATISTICS_BYTES = 4, 1 << 16
+# room for the state at every instruction
+_LOG_BYTES = 16 << 20
 _POINTERS = (
     "bpf_object__open_file",
     "bpf_object__next_program",
@@ -169,24 +171,34 @@ def select(handle: Handle, wanted: set[str]) -> None:
         so.bpf_program__set_autoload(member.pointer, ctypes.c_bool(member.name in wanted))
 
 
-def ask_statistics(handle: Handle, wanted: Iterable[str]) -> dict[str, "ctypes.Array[c_char]"]:
-    """Have the load of each program in `wanted` write the verifier's statistics, by name.
+def ask_log(handle: Handle, wanted: Iterable[str], level: int) -> dict[str, "ctypes.Array[c_char]"]:
+    """Have the load of each program in `wanted` write the verifier's log of `level`, by name.
 
     The buffers hold text after load() and must live until then. A refused load says less then:
-    its message, but not the way there.
+    its message, but not the way there. That is in the buffer, if `level` asks for more than
+    LOG_STATISTICS.
     """
     so = library().so
-    buffers = {name: ctypes.create_string_buffer(_STATISTICS_BYTES) for name in wanted}
+    size = _STATISTICS_BYTES if level == LOG_STATISTICS else _LOG_BYTES
+    # takes memory only where it is written to
+    buffers = {name: (c_char * size).from_buffer(mmap.mmap(-1, size)) for name in wanted}
     for member in members(handle):
         if (room := buffers.get(member.name)) is not None:
-            size = ctypes.c_size_t(_STATISTICS_BYTES)
             codes = (
-                so.bpf_program__set_log_level(member.pointer, _LOG_STATISTICS),
-                so.bpf_program__set_log_buf(member.pointer, room, size),
+                so.bpf_program__set_log_level(member.pointer, level),
+                so.bpf_program__set_log_buf(member.pointer, room, ctypes.c_size_t(size)),
             )
             if any(codes):
                 raise WorldError(f"libbpf takes no log buffer: {os.strerror(-min(codes))}")
     return buffers
+
+
+def add_flags(handle: Handle, program: str, flags: int) -> None:
+    """Add BPF_F_* to what `program` is loaded with."""
+    so = library().so
+    for member in members(handle):
+        if member.name == program:
+            so.bpf_program__set_flags(member.pointer, so.bpf_program__flags(member.pointer) | flags)
 
 
 def load(handle: Handle, program: str) -> verifierlog.Refusal | None:

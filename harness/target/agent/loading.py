@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import UsageError, WorldError
+from harness.model import Loading
 from harness.target.agent import libbpf, maps, spawn, syscall, verifierlog
 from harness.target.agent.libbpf import pin_name
 from harness.target.agent.verifierlog import Refusal
@@ -33,7 +34,7 @@ class Program(NamedTuple):
     maps: tuple[maps.Map, ...]
     # every map of the same load, by pin name: what a companion shares
     map_fds: dict[str, int]
-    # what the verifier counted, in its own lines; "" where nobody asked
+    # what the verifier counted or logged, in its own lines; "" where nobody asked
     statistics: str = ""
 
 
@@ -50,16 +51,18 @@ class Loaded:
     once: bool = False
     # ask the verifier for its statistics: then libbpf loads, not bpftool
     statistics: bool = False
+    # nothing is loaded before somebody asks for it, and then alone
+    alone: bool = False
     stack: ExitStack = field(default_factory=ExitStack)
 
-    def program(self, name: str) -> Program | Refusal:
-        """The program `name`, loaded now if it was not before."""
+    def program(self, name: str, how: Loading = Loading()) -> Program | Refusal:  # noqa: B008  # frozen
+        """The program `name`, loaded now if it was not before; then as `how` says."""
         if name not in self.programs:
             if self.names and name not in self.names:
                 raise UsageError(
                     f"{self.path} has no program {name!r}", fix=f"one of: {', '.join(self.names)}"
                 )
-            self.programs[name] = _load_alone(self, name)
+            self.programs[name] = _load_alone(self, name, how)
         return self.programs[name]
 
     def close(self) -> None:
@@ -67,16 +70,16 @@ class Loaded:
         self.stack.close()
 
 
-def load(path: str, directory: str, *, statistics: bool = False) -> Loaded:
+def load(path: str, directory: str, *, statistics: bool = False, alone: bool = False) -> Loaded:
     """Load the object at `path`; pins live in `directory` on bpffs until close()."""
     if not Path(path).is_file():
         raise WorldError(f"{path}: no such object on the machine", fix="push it first")
-    loaded = Loaded(path, directory, statistics=statistics)
+    loaded = Loaded(path, directory, statistics=statistics, alone=alone)
     loaded.names, automatic = _names(path)
     Path(directory).mkdir(parents=True)
     loaded.stack.callback(remove_tree, directory)
     try:
-        if automatic or not loaded.names:
+        if not loaded.names or (automatic and not alone):
             _load_all(loaded, automatic)
     except BaseException:
         loaded.close()
@@ -119,7 +122,7 @@ def _refused_by_bpftool(loaded: Loaded, name: str, log: str) -> Program | Refusa
     code = verifierlog.load_errno(log)
     if code is None:
         # libbpf itself refused; bpftool does not print what it returned
-        again = _load_alone(loaded, name)
+        again = _load_alone(loaded, name, Loading())
         if isinstance(again, Program):
             return again
         code = again.errno
@@ -170,10 +173,10 @@ def _take_maps(
     return tuple(found), {pin_name(name): fd for name, fd in opened.items()}
 
 
-def _load_alone(loaded: Loaded, name: str) -> Program | Refusal:
-    wanted = {name}
+def _load_alone(loaded: Loaded, name: str, how: Loading) -> Program | Refusal:
+    wanted = {name, *how.beside}
     while True:
-        refusal = _load_by_libbpf(loaded, wanted, (name,))
+        refusal = _load_by_libbpf(loaded, wanted, (name,), how)
         if refusal is None:
             return loaded.programs[name]
         # a prog array of the object wants more programs in its slots
@@ -183,14 +186,24 @@ def _load_alone(loaded: Loaded, name: str) -> Program | Refusal:
         wanted |= more
 
 
-def _load_by_libbpf(loaded: Loaded, wanted: set[str], keep: tuple[str, ...]) -> Refusal | None:
+def _load_by_libbpf(
+    loaded: Loaded,
+    wanted: set[str],
+    keep: tuple[str, ...],
+    how: Loading = Loading(),  # noqa: B008  # frozen
+) -> Refusal | None:
     """Load `wanted` together and hold on to `keep` and the maps beyond libbpf's object."""
+    level = how.log_level | (libbpf.LOG_STATISTICS if loaded.statistics else 0)
     with libbpf.opened(loaded.path) as handle:
         libbpf.select(handle, wanted)
-        counted = libbpf.ask_statistics(handle, keep) if loaded.statistics else {}
+        if how.flags:
+            libbpf.add_flags(handle, keep[0], how.flags)
+        counted = libbpf.ask_log(handle, keep, level) if level else {}
         refusal = libbpf.load(handle, keep[0])
         if refusal is not None:
-            return _refused_in_full(loaded, wanted, keep) if counted else refusal
+            if not how.log_level:
+                return _refused_in_full(loaded, wanted, keep, how) if counted else refusal
+            return _with_log(refusal, counted[keep[0]].value.decode(errors="replace"))
         directory = f"{loaded.directory}/{keep[0]}"
         fds = libbpf.map_fds(handle)
         found, shared = _take_maps(loaded, fds)
@@ -214,10 +227,17 @@ def _load_by_libbpf(loaded: Loaded, wanted: set[str], keep: tuple[str, ...]) -> 
     return None
 
 
-def _refused_in_full(loaded: Loaded, wanted: set[str], keep: tuple[str, ...]) -> Refusal | None:
+def _with_log(refusal: Refusal, verifier: str) -> Refusal:
+    message = verifierlog.last_word(verifier) or refusal.message
+    return refusal._replace(message=message, log=verifier + refusal.log)
+
+
+def _refused_in_full(
+    loaded: Loaded, wanted: set[str], keep: tuple[str, ...], how: Loading
+) -> Refusal | None:
     loaded.statistics = False  # the whole log, this time
     try:
-        return _load_by_libbpf(loaded, wanted, keep)
+        return _load_by_libbpf(loaded, wanted, keep, how)
     finally:
         loaded.statistics = True
 

@@ -163,8 +163,18 @@ def _live(hook: str) -> Callable[[Session], str]:
     return probe
 
 
+def _jit(*, wanted: bool) -> Callable[[Session], str]:
+    def probe(_: Session) -> str:
+        on = session.jit() not in ("", "0")
+        return "" if on is wanted else f"the JIT is {'on' if on else 'off'}"
+
+    return probe
+
+
 FEATURES: dict[str, Callable[[Session], str]] = {
     "throw": _throw,
+    "jit": _jit(wanted=True),
+    "no-jit": _jit(wanted=False),
     **{name: _test_run(*how) for name, how in _TEST_RUNS.items()},
     "syscall": _syscall,
     "raw_tp": _raw_tp,

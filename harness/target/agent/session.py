@@ -78,7 +78,8 @@ class Session:
             # it was rescheduled before: that is not to be left to chance
             syscall.keep_in_memory()
         started = time.monotonic()
-        program = self._object(path, statistics=statistics).program(case.program)
+        loaded = self._object(path, statistics=statistics, alone=case.loading.alone)
+        program = loaded.program(case.program, case.loading)
         if isinstance(program, Refusal):
             seen = _refused(program)
         else:
@@ -179,14 +180,15 @@ class Session:
             self._before = {k: self._before[k] | (ours[k] - before[k]) for k in ours}
         return self._hooks
 
-    def _object(self, path: str, *, statistics: bool) -> Loaded:
-        wanted = (path, statistics)
-        have = self._loaded and (self._loaded.path, self._loaded.statistics)
+    def _object(self, path: str, *, statistics: bool, alone: bool) -> Loaded:
+        wanted = (path, statistics, alone)
+        old = self._loaded
+        have = old and (old.path, old.statistics, old.alone)
         if self._loaded is None or have != wanted or self._loaded.once:
             self.unload()
             self._loads += 1
             place = f"{self.directory}/{self._loads}"
-            self._loaded = loading.load(path, place, statistics=statistics)
+            self._loaded = loading.load(path, place, statistics=statistics, alone=alone)
         return self._loaded
 
     def unload(self) -> None:
