@@ -9,13 +9,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from harness import bugs, kernels
 from harness import run as pipeline
 from harness.bugs import Bug, BugCase, Finding, Judgement
 from harness.config import Settings
-from harness.errors import MachineLostError
+from harness.errors import BpfthrowError, MachineLostError
 from harness.model import Case, Result
 from harness.report.outcome import Tested
 from harness.symbols import Symbols
@@ -111,9 +111,7 @@ def _findings(
     try:
         with _opened(share.spec, settings) as target:
             share.target = target
-            if isinstance(target, VirtualTarget):
-                share.symbols = symbols_of(target.kernel, target)
-                share.text_base = None if settings.cold else target.text_base()
+            _learn_names(share, settings)
             for index, (bug, case) in enumerate(chosen):
                 (result,) = pipeline.run_cases(
                     target, [cases[case.id]], scale=settings.timeout_scale
@@ -130,6 +128,15 @@ def _findings(
         for bug, case in chosen:
             result = pipeline.lost_result(cases[case.id], share.tested.name, error)
             yield bugs.find(bug, case, result, ())
+
+
+def _learn_names(share: Share, settings: Settings) -> None:
+    """What logs are decoded with; a guest that does not boot is for the first case to say."""
+    target = share.target
+    if isinstance(target, VirtualTarget):
+        with suppress(BpfthrowError, OSError):
+            share.symbols = symbols_of(target.kernel, target)
+            share.text_base = None if settings.cold else target.text_base()
 
 
 @contextmanager

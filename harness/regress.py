@@ -191,9 +191,9 @@ def _come_and_gone(
     what: str, clean: Callable[[str], str], base: tuple[str, ...], patched: tuple[str, ...]
 ) -> Iterator[Item]:
     before, after = ({clean(text): text for text in texts} for texts in (base, patched))
-    for key in after.keys() - before.keys():
+    for key in sorted(after.keys() - before.keys()):
         yield what, "none", after[key], Effect.REGRESSION, "not seen on the base"
-    for key in before.keys() - after.keys():
+    for key in sorted(before.keys() - after.keys()):
         yield what, before[key], "none", Effect.IMPROVEMENT, "not seen any more"
 
 

@@ -3,7 +3,6 @@
 
 import argparse
 import dataclasses
-import os
 import sys
 import time
 from pathlib import Path
@@ -58,7 +57,10 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--base", required=True, metavar="K", help="kernel, or a run's JSON")
     parser.add_argument("--patched", required=True, metavar="K", help="kernel, or a run's JSON")
     parser.add_argument("-k", dest="expression", default="", metavar="EXPR", help="select cases")
-    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=0, metavar="N",
+        help="guests side by side (default: as many as cores and memory allow)",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no line per case")
     add = parser.add_argument_group("the comparison").add_argument
     add(
@@ -91,10 +93,14 @@ def run(arguments: argparse.Namespace) -> int:
         semantics.profile(arguments.patched_profile)  # a name that nobody knows ends here
     base, patched = _sides(arguments)
     comparison = regress.compare(base, patched, policy)
-    if not comparison.compared and not comparison.left_out:
-        raise UsageError("there is no case to compare", fix="bpfthrow run --list shows the cases")
+    code = regress.exit_code(comparison)
+    if not comparison.compared and not code:
+        raise UsageError(
+            f"no case is on both {base.name} and {patched.name}: there is nothing to compare",
+            fix="bpfthrow run --list shows the cases",
+        )
     _report(comparison, policy, arguments)
-    return regress.exit_code(comparison)
+    return code
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:

@@ -15,6 +15,7 @@ from harness.report.outcome import (
     FAILURES,
     Outcome,
     RunHeader,
+    exit_code,
     headline,
     outcome,
     reasons,
@@ -34,7 +35,9 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")
 def markdown(results: Sequence[Result], header: RunHeader, title: str = "BPF exceptions") -> str:
     """The whole report as text."""
     bad = [result for result in results if outcome(result) in FAILURES]
-    sign = SYMBOLS[Outcome.DIFFER if bad else Outcome.AGREE]
+    # as the run's exit code: what lost its machine, or tested nothing, is not good
+    good = Outcome.LOST if exit_code(results, header) else Outcome.AGREE
+    sign = SYMBOLS[Outcome.DIFFER if bad else good]
     lines = [f"## {sign} {_plain(title)}", "", _plain(verdict_line(results, header)), ""]
     lines += _kernels(results, header)
     lines += _failures(bad, header)

@@ -340,6 +340,18 @@ def test_a_machine_that_cannot_be_had_has_a_column_all_the_same(machine, capsys)
     assert "6.12 lost: no kernel boots here" in said
 
 
+def test_a_guest_that_does_not_boot_loses_its_own_cases_only(machine, monkeypatch, capsys):
+    def asked(*_):
+        raise MachineLostError("hung at boot")
+
+    monkeypatch.setattr(bugs_run, "VirtualTarget", FakeTarget)
+    monkeypatch.setattr(bugs_run, "symbols_of", asked)
+    machine.target = FakeTarget("vm-6.12", dict.fromkeys(answers(), lose("hung at boot")))
+    machine.target.kernel = None
+    assert run() == 128
+    assert len(re.findall("42 +lost$", capsys.readouterr().out, re.MULTILINE)) == 18
+
+
 def test_a_kernel_without_exceptions_is_no_failure_but_one_that_should_have_them_is(machine):
     absent = Observation(Verdict.UNSUPPORTED, message="throw: no such function")
     given = dict.fromkeys(answers(), absent)

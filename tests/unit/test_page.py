@@ -210,3 +210,11 @@ def test_markdown_of_a_good_run_has_no_failures():
     text = markdown(results()[:3], HEADER)
     assert text.startswith("## ✓")
     assert "### Failures" not in text
+
+
+def test_markdown_of_a_run_that_tested_too_little_is_no_good_run():
+    lost = [*results()[:3], row("vm-7.3", case("throw/y/gone"), observed(Verdict.LOST))]
+    assert markdown(lost, HEADER).startswith("## ? BPF")
+    barren = [row("vm-7.3", case("throw/y/none"), observed(Verdict.UNSUPPORTED))]
+    assert markdown(barren, HEADER).startswith("## ? BPF")
+    assert markdown([], HEADER).startswith("## ? BPF")

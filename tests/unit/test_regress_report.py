@@ -184,6 +184,13 @@ def test_one_file_may_hold_both_sides(tmp_path, capsys):
     assert "no target 'vm-9'" in capsys.readouterr().err
 
 
+def test_runs_without_a_case_in_common_are_no_success(files, tmp_path, capsys):
+    other = tmp_path / "other.json"
+    other.write_text(document.dumps([result("throw/elsewhere", RAN)]))
+    assert compare("--base", files[0], "--patched", other) == 2
+    assert "nothing to compare" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
