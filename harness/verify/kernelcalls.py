@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.bpf.btf import Kind
 from harness.bpf.mapdef import MapType
-from harness.verify import graphs, irqs, iterators, kfuncprotos, objects, throws
+from harness.verify import graphs, irqs, iterators, kfuncprotos, locks, objects, throws
 from harness.verify import registers as r
 from harness.verify.helpercalls import acquire, release
 from harness.verify.loading import absent
@@ -45,7 +45,9 @@ def allowed_locked(walk: Walk, name: str) -> bool:
         return True
     if walk.release >= (6, 16) and name in _LOCKED_6_18:
         return True
-    if name.startswith("bpf_res_spin_") or (name in _DROP and walk.release >= (7, 0)):
+    if name.startswith("bpf_res_spin_"):
+        return True
+    if name in _DROP and walk.release >= (7, 0):
         walk.unknown(f"{name}() while a lock is held")
     row = kfuncprotos.kfunc(name, walk.subject.profile.name)
     return row is not None and "locked" in row
@@ -262,6 +264,8 @@ _FUNCTIONS: Final[dict[str, Callable[[Walk, str], Reg]]] = {
     "bpf_preempt_enable": _preempt_enable,
     "bpf_local_irq_save": irqs.save,
     "bpf_local_irq_restore": irqs.restore,
+    "bpf_res_spin_lock": locks.resilient,
+    "bpf_res_spin_unlock": locks.resilient,
     "bpf_iter_num_new": iterators.new,
     "bpf_iter_num_destroy": iterators.destroy,
     **dict.fromkeys(_NEW, _new),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from harness.verify.walk import Walk
 
 _LOCK = "bpf_spin_lock"
+_RESILIENT = "bpf_res_spin_lock"
+_MAX_ERRNO = 4095
 
 
 def spin(walk: Walk, number: int, reg: Reg, *, take: bool) -> None:
@@ -61,20 +63,54 @@ def identity(reg: Reg) -> tuple[Any, int]:
     return reg.what, reg.id
 
 
-def _place(walk: Walk, reg: Reg) -> int:
+def resilient(walk: Walk, name: str) -> Reg:
+    """bpf_res_spin_lock(), which may fail, and bpf_res_spin_unlock(); gives R0 (since 6.15)."""
+    reg = walk.regs[1]
+    pointer = reg.type == r.MAP_VALUE or (reg.type == r.BTF_ID and reg.flags == r.ALLOC)
+    if not pointer or reg.num is not None:
+        walk.unknown(f"{name}() of what is no map's value or object")
+    if reg.off != _place(walk, reg, _RESILIENT):
+        walk.unknown(f"{name}() of what is no lock")
+    state, key = walk.state, identity(reg)
+    held = [ref for ref in state.refs if ref.kind.endswith("lock")]
+    if name == "bpf_res_spin_unlock":
+        if not held:
+            words = "bpf_res_spin_unlock without taking a lock"
+            walk.reject(Category.EXECUTION_CONTEXT, words, certain=True)
+        if held[-1].what != key or held[-1].kind != "res_lock":
+            walk.unknown("resilient locks that are given back in another order")
+        state.refs = tuple(ref for ref in state.refs if ref is not held[-1])
+        forget_non_owning(walk)
+        return r.UNREADABLE
+    if any(ref.what == key and ref.kind == "res_lock" for ref in held):
+        walk.reject(
+            Category.EXECUTION_CONTEXT,
+            "Acquiring the same lock again, AA deadlock detected",
+            why="this very lock is held already",
+            certain=True,
+        )
+    failed = state.copy()
+    errors = scalar(walk.domain.between(-_MAX_ERRNO, -1))
+    failed.frames[-1].regs[0:6] = [errors, *[r.UNREADABLE] * 5]
+    walk.push(failed, walk.pc + 1)
+    state.refs = (*state.refs, Ref("res_lock", reg.id, walk.pc, key))
+    return scalar(walk.domain.known(0))
+
+
+def _place(walk: Walk, reg: Reg, lock: str = _LOCK) -> int:
     """Offset of the lock in what `reg` points to."""
     if reg.type == r.MAP_VALUE:
-        found: list[int] = [at for kind, at, _ in reg.what.special if kind == _LOCK]
+        found: list[int] = [at for kind, at, _ in reg.what.special if kind == lock]
         if not found:
-            words = f"map '{reg.what.name}' has no valid {_LOCK}"
+            words = f"map '{reg.what.name}' has no valid {lock}"
             walk.reject(Category.CALL_TYPE, words)
         # a section of globals may have several: the nearest is meant
         return reg.off if reg.off in found else found[0]
     from harness.verify import objects  # noqa: PLC0415  # a circle otherwise
 
-    found = [offset for kind, offset, _ in objects.special(walk, reg) if kind == _LOCK]
+    found = [offset for kind, offset, _ in objects.special(walk, reg) if kind == lock]
     if not found:
-        walk.reject(Category.CALL_TYPE, f"local kptr has no valid {_LOCK}")
+        walk.reject(Category.CALL_TYPE, f"local kptr has no valid {lock}")
     return found[0]
 
 
