@@ -10,6 +10,13 @@ __noinline int callback(__u64 cookie)
 	return cookie + 1;
 }
 
+/* As the callback, and nobody's. */
+__noinline int alike(__u64 cookie)
+{
+	barrier_var(cookie);
+	return cookie + 1;
+}
+
 __noinline int replaced(int x)
 {
 	barrier_var(x);
@@ -47,6 +54,19 @@ int enters_callback(__u64 *ctx)
 
 SEC("?fexit/callback") __target
 int leaves_callback(__u64 *ctx)
+{
+	seen++;
+	return 0;
+}
+
+SEC("?freplace/alike") __target
+int replaces_alike(__u64 cookie)
+{
+	return cookie + 2;
+}
+
+SEC("?fentry/alike") __target
+int enters_alike(__u64 *ctx)
 {
 	seen++;
 	return 0;
@@ -157,22 +177,21 @@ int fentry_throws_one(struct __sk_buff *skb)
 
 /* ---- near misses ---- */
 
-/* The same function, where it is nobody's callback. */
 NEAR_MISS(66)
-__with(replaces_callback)
+__with(replaces_alike)
 int freplace_global(struct __sk_buff *skb)
 {
-	bpf_throw(callback(skb->len));
+	bpf_throw(alike(skb->len));
 	return 0;
 }
 
 NEAR_MISS(65)
 __global_is(seen, 1)
-__with(enters_callback)
+__with(enters_alike)
 int fentry_global(struct __sk_buff *skb)
 {
 	seen = 0;
-	bpf_throw(callback(skb->len));
+	bpf_throw(alike(skb->len));
 	return 0;
 }
 

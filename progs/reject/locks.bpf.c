@@ -184,7 +184,9 @@ struct {
 extern int bpf_res_spin_lock(struct bpf_res_spin_lock *lock) __weak __ksym;
 extern void bpf_res_spin_unlock(struct bpf_res_spin_lock *lock) __weak __ksym;
 
-#define NOT_YET __on("6.12", "failure") __on("6.12", "msg=1=bpf_res_spin_lock")
+#define NOT_YET                 \
+	__on("6.12", "failure") \
+	__on("6.12", "msg=1=bpf_res_spin_lock")
 
 REFUSED(22, "function calls are not allowed while holding a lock")
 NOT_YET
