@@ -18,11 +18,11 @@ from harness.bugs_run import Share
 from harness.build import PROGS
 from harness.compare import expectation_for, expected_verdict
 from harness.errors import Exit, UsageError
-from harness.kernels import spec
 from harness.model import Case, Result, Verdict
 from harness.report.document import write
 from harness.report.outcome import first_line, simulated_value
 from harness.report.style import style_for
+from harness.run_command import specs_of
 from harness.series import SERIES
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         # consent was given: what a target of another kind refuses is the mark
         cases = {name: dataclasses.replace(case, crashes="") for name, case in cases.items()}
     _require_writable(arguments.json)
-    specs = _specs(settings)
+    specs = specs_of(settings)
     jobs = arguments.jobs or schedule.at_once(len(specs), settings.cpus, settings.memory)
     chosen = [(bug, case) for bug in known for case in bug.cases]
     progress = _Progress(len(specs) * len(chosen), quiet=arguments.quiet)
@@ -138,16 +138,6 @@ def _require_consent(settings: config.Settings, arguments: argparse.Namespace) -
 def _require_writable(json_file: str | None) -> None:
     if json_file not in (None, _STDOUT) and not Path(json_file).absolute().parent.is_dir():
         raise UsageError(f"cannot write {json_file}: no such directory")
-
-
-def _specs(settings: config.Settings) -> list[str]:
-    if settings.target != "vm":
-        if settings.kernel:
-            raise UsageError(
-                f"--kernel does not go with --target {settings.target}: it has its own kernel"
-            )
-        return [settings.target]
-    return [f"vm:{each}" for each in spec.expand(settings.kernel or ("default",))]
 
 
 def _cases(known: Sequence[Bug]) -> dict[str, Case]:

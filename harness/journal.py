@@ -178,7 +178,8 @@ def _drop_old() -> None:
 
 def _in_use(path: Path) -> bool:
     try:
-        with path.open("a") as file:
+        # not "a": a run that ends just now takes its journal away, and it must not come back
+        with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return False
     except BlockingIOError:

@@ -75,8 +75,14 @@ def add_parser(subparsers: "Subparsers") -> None:
         metavar="KIND",
         help=f"count these as regressions, too: {', '.join(_KINDS)}, or any",
     )
-    add("--statistics-percent", type=float, default=STATISTICS_PERCENT, metavar="N")
-    add("--duration-factor", type=float, default=DURATION_FACTOR, metavar="X")
+    add(
+        "--statistics-percent", type=float, default=STATISTICS_PERCENT, metavar="N",
+        help="warn of counts of the verifier that grew by more (default: %(default)g)",
+    )  # fmt: skip
+    add(
+        "--duration-factor", type=float, default=DURATION_FACTOR, metavar="X",
+        help="warn of cases that take so many times as long (default: %(default)g)",
+    )  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
     add("--markdown", type=Path, metavar="FILE", help="write Markdown for a mail, 72 columns")
     add("--summary", type=Path, metavar="FILE", help="append Markdown for a CI job's page")

@@ -23,6 +23,11 @@ examples:
   bpfthrow run my.bpf.c --kernel 6.12 --kernel 7.3 --json out.json --junit out.xml
   bpfthrow run --kernel all --html matrix.html      one page: cases down, kernels across
   bpfthrow run --kernel 6.12..7.3 --kernel 'build:*'
+  bpfthrow run --resume                          what an interrupted run has left to do
+
+exit codes:
+  0 all agree   1 a difference, crash, hang or flaky case, or a kernel that ran nothing   2 usage
+  128 a machine was lost   130 interrupted
 """
 
 
@@ -73,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         from harness import resume  # noqa: PLC0415  # see below
 
         ledger, settings = resume.last(arguments, settings)
-    specs = _specs(settings)
+    specs = specs_of(settings)
     arguments.jobs = arguments.jobs or schedule.at_once(len(specs), settings.cpus, settings.memory)
     idle = arguments.list or arguments.resume
     started = {} if idle else _head_start(specs, arguments.jobs, settings)
@@ -110,7 +115,8 @@ def _jobs(text: str) -> int:
     return int(text)
 
 
-def _specs(settings: config.Settings) -> list[str]:
+def specs_of(settings: config.Settings) -> list[str]:
+    """What open_target() takes, for every machine that the settings name."""
     if settings.target != "vm":
         if settings.kernel:
             raise UsageError(
