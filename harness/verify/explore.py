@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.bpf import isa
 from harness.bpf.isa import ATOMIC_OPS, Class, Insn
-from harness.verify import alu, calls, jumps, memory, mixing, throws
+from harness.verify import alu, atomics, calls, jumps, memory, mixing, throws
 from harness.verify import registers as r
 from harness.verify.flow import flow_of
 from harness.verify.frames import Frame, State
@@ -151,7 +151,7 @@ def _stx(walk: Walk, insn: Insn) -> int:
     loads = insn.mode == "atomic" and ATOMIC_OPS.get(insn.imm) == "load_acquire"
     base = walk.regs[insn.src if loads else insn.dst]
     if insn.mode == "atomic":
-        memory.atomic(walk, insn)
+        atomics.step(walk, insn)
     else:
         memory.store(walk, insn, immediate=False)
     mixing.access(walk, base, load=False)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Loads, stores and atomic operations: what may be accessed through which register.
+"""Loads and stores: what may be accessed through which register.
 
-Source: check_mem_access(), check_mem_region_access() and check_atomic() in kernel/bpf/verifier.c,
+Source: check_mem_access(), check_mem_region_access() in kernel/bpf/verifier.c,
 may_access_direct_pkt_data(). Stack slots are harness.verify.stack's, contexts
 harness.verify.contexts'.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from harness.bpf.isa import ATOMIC_OPS, Insn
 from harness.bpf.mapdef import MapType
 from harness.verify import registers as r
 from harness.verify import stack
@@ -21,6 +20,7 @@ from harness.verify.tnum import U64, add, const
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.bpf.isa import Insn
     from harness.verify.mapview import MapView
     from harness.verify.walk import Walk
 
@@ -40,8 +40,8 @@ def load(walk: Walk, insn: Insn) -> None:
     writable(walk, insn.dst)
     size = insn.size_bytes
     signed = insn.mode == "memsx"
-    value = _read(walk, base, insn.src, insn.off, size, signed=signed)
-    walk.regs[insn.dst] = _cut(walk, value, size, signed=signed)
+    value = read(walk, base, insn.src, insn.off, size, signed=signed)
+    walk.regs[insn.dst] = cut(walk, value, size, signed=signed)
 
 
 def store(walk: Walk, insn: Insn, *, immediate: bool) -> None:
@@ -72,7 +72,7 @@ def writable(walk: Walk, number: int) -> None:
         walk.reject(Category.REGISTER_TYPE, "frame pointer is read only", errno=13)
 
 
-def _cut(walk: Walk, value: Reg, size: int, *, signed: bool) -> Reg:
+def cut(walk: Walk, value: Reg, size: int, *, signed: bool) -> Reg:
     """Only the lowest `size` bytes count, extended with zeroes or the sign."""
     if value.type != r.SCALAR or size == _REGISTER_BYTES:
         return value
@@ -90,7 +90,7 @@ def _cut(walk: Walk, value: Reg, size: int, *, signed: bool) -> Reg:
 # ---- reading ------------------------------------------------------------------------------------
 
 
-def _read(walk: Walk, base: Reg, regno: int, off: int, size: int, *, signed: bool) -> Reg:
+def read(walk: Walk, base: Reg, regno: int, off: int, size: int, *, signed: bool) -> Reg:
     kind, flags = base.type, base.flags
     if kind == r.STACK:
         check_alignment(walk, base, off, size)
@@ -369,54 +369,3 @@ def check_map(
                 )
             continue
         walk.reject(Category.MEMORY, f"{kind} cannot be accessed directly by load/store", errno=13)
-
-
-# ---- atomic operations --------------------------------------------------------------------------
-
-
-def atomic(walk: Walk, insn: Insn) -> None:
-    """check_atomic(): both a load and a store, of numbers."""
-    name = ATOMIC_OPS.get(insn.imm, "")
-    if name == "load_acquire":
-        load_acquire(walk, insn)
-        return
-    if name == "store_release":
-        _check_atomic_base(walk, insn, insn.dst)
-        store(walk, insn, immediate=False)
-        return
-    size = insn.size_bytes
-    readable(walk, insn.src)
-    base = readable(walk, insn.dst)
-    if name == "cmpxchg":
-        readable(walk, 0)
-    _check_atomic_base(walk, insn, insn.dst)
-    result = {"cmpxchg": 0}.get(name, insn.src if name.startswith(("fetch_", "xchg")) else None)
-    if result is not None:
-        writable(walk, result)
-    old = _read(walk, base, insn.dst, insn.off, size, signed=False)
-    write(walk, base, insn.dst, insn.off, size, None, None)
-    if result is not None:
-        old = scalar(walk.domain.unknown) if old.type != r.SCALAR else old
-        walk.regs[result] = _cut(walk, old, size, signed=False)
-
-
-def load_acquire(walk: Walk, insn: Insn) -> None:
-    """A load whose source is `src`, as of LDX."""
-    _check_atomic_base(walk, insn, insn.src)
-    base = readable(walk, insn.src)
-    writable(walk, insn.dst)
-    size = insn.size_bytes
-    value = _read(walk, base, insn.src, insn.off, size, signed=False)
-    walk.regs[insn.dst] = _cut(walk, value, size, signed=False)
-
-
-def _check_atomic_base(walk: Walk, insn: Insn, number: int) -> None:
-    """atomic_ptr_type_ok(): not contexts, packets, sockets."""
-    base = readable(walk, number)
-    if base.type in (r.CTX, r.FLOW_KEYS) or base.type in r.PACKETS | r.SOCKETS:
-        words = f"BPF_ATOMIC stores into R{number} {type_name(base)} is not allowed"
-        if insn.imm in (0x100, 0x110):
-            verb = "loads from" if insn.imm == 0x100 else "stores into"
-            words = f"BPF_ATOMIC {verb} R{number} {type_name(base)} is not allowed"
-        walk.reject(Category.REGISTER_TYPE, words, errno=13)
-    check_alignment(walk, base, insn.off, insn.size_bytes)
