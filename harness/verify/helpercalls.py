@@ -116,14 +116,14 @@ def _check_context(walk: Walk, name: str, number: int, proto: Prototype) -> None
         walk.unknown(f"{name}() in a function of a timer, in a program that sleeps")
     if not walk.sleepable or late:
         words = "helper call might sleep in a non-sleepable prog"
+        if walk.release >= (7, 0):
+            words = f"sleepable helper {name}#{number} in {_where(walk)}"
     elif state.rcu:
         words = f"sleepable helper {name}#{number} in rcu_read_lock region"
     elif state.preempt:
         words = f"sleepable helper {name}#{number} in non-preemptible region"
     elif state.held("irq"):
         words = f"sleepable helper {name}#{number} in IRQ-disabled region"
-    if words and walk.release >= (7, 0):
-        words = f"sleepable helper {name}#{number} in {{{{.*}}}}"
     if words:
         walk.reject(Category.EXECUTION_CONTEXT, words, certain=True)
 
@@ -143,6 +143,18 @@ def _dynptr(walk: Walk, name: str, proto: Prototype, passed: Passed) -> None:
         release_id(walk, dynptrs.end(walk, reg))
     elif name == "bpf_dynptr_data":
         walk.unknown("the memory of a dynptr")
+
+
+def _where(walk: Walk) -> str:
+    """non_sleepable_context_description()."""
+    state = walk.state
+    if state.rcu:
+        return "rcu_read_lock region"
+    if state.preempt:
+        return "non-preemptible region"
+    if state.held("irq"):
+        return "IRQ-disabled region"
+    return "lock region" if state.locked else "non-sleepable prog"
 
 
 def release(walk: Walk, number: int) -> None:
