@@ -17,7 +17,7 @@ READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
 $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
 	|| rm -f .venv/.ready .venv/.ready-lint .venv/.ready-fuzz)
 
-.PHONY: bugs setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
+.PHONY: bugs docs setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
 
 run: .venv/.ready ## run the cases: make run KERNELS=all ARGS="--html build/matrix.html"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
@@ -52,6 +52,10 @@ setup-build: .venv/.ready ## what compiles kernels: bpfthrow kernels build
 test-patched: setup-build ## compile our two series for 7.3 and hold them against it (half an hour)
 	@$(BIN)/bpfthrow setup --kernel 7.3
 	@$(BIN)/python -m pytest tests/patched --kernel 7.3 $(ARGS)
+
+docs: .venv/.ready ## write docs/rejections.md from progs/reject
+	@$(BIN)/python -m harness.rejections > docs/.rejections.md
+	@mv docs/.rejections.md docs/rejections.md
 
 test-exhaustive: .venv/.ready ## the verifier model's numbers, all of 6 bits: make test-exhaustive BITS=8
 	@EXHAUSTIVE_BITS=$(or $(BITS),6) $(BIN)/python -m pytest tests/exhaustive $(ARGS)

@@ -133,7 +133,8 @@ int freplace_callback(struct __sk_buff *skb)
 	return 0;
 }
 
-TO_CALLBACK(22, "{{FENTRY/FEXIT|Tracing}}")
+TO_CALLBACK(22, "FENTRY/FEXIT")
+__on("7.3", "msg=1=Tracing programs cannot attach to exception callback")
 __exception_cb(callback)
 __with(enters_callback)
 int fentry_callback(struct __sk_buff *skb)
@@ -142,7 +143,8 @@ int fentry_callback(struct __sk_buff *skb)
 	return 0;
 }
 
-TO_CALLBACK(22, "{{FENTRY/FEXIT|Tracing}}")
+TO_CALLBACK(22, "FENTRY/FEXIT")
+__on("7.3", "msg=1=Tracing programs cannot attach to exception callback")
 __exception_cb(callback)
 __with(leaves_callback)
 int fexit_callback(struct __sk_buff *skb)

@@ -9,7 +9,8 @@ void callback(__u64 cookie)
 
 SEC("tc") __failure
 __errno(22)
-__msg("{{doesn't return scalar|exception cb cannot return void}}")
+__msg("doesn't return scalar")
+__on("7.3", "msg=1=exception cb cannot return void")
 __exception_cb(callback)
 int refused(struct __sk_buff *skb)
 {

@@ -9,8 +9,9 @@ void *callback(__u64 cookie)
 
 SEC("tc") __failure
 __errno(22)
-__msg("{{doesn't return scalar|return value not void or scalar}}")
+__msg("doesn't return scalar")
 __on("7.3", "errno=95")
+__on("7.3", "msg=1=return value not void or scalar")
 __exception_cb(callback)
 int refused(struct __sk_buff *skb)
 {

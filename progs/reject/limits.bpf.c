@@ -116,7 +116,7 @@ static __noinline int recurses(int x)
 	return value;
 }
 
-REFUSED(22, "{{recursive call|back-edge}}")
+REFUSED(22, "recursive call from recurses() to recurses()")
 __on("6.12,6.18", "errno=7")
 __on("6.12,6.18", "msg=1=the call stack of")
 int recursion(struct __sk_buff *skb)
@@ -275,7 +275,7 @@ int huge_callback(__u64 cookie)
 	return value;
 }
 
-REFUSED(13, "{{invalid write to stack|invalid stack}}")
+REFUSED(13, "invalid write to stack R10 off=-520 size=8")
 __exception_cb(huge_callback)
 int callback_of_520(struct __sk_buff *skb)
 {

@@ -12,9 +12,20 @@ extern void bpf_preempt_enable(void) __weak __ksym;
 extern void bpf_local_irq_save(unsigned long *flags) __weak __ksym;
 extern void bpf_local_irq_restore(unsigned long *flags) __weak __ksym;
 
-#define IN_RCU	   "{{bpf_rcu_read_unlock is missing|cannot be used inside bpf_rcu_read_lock-ed}}"
-#define IN_PREEMPT "{{bpf_preempt_enable is missing|cannot be used inside bpf_preempt_disable-ed}}"
-#define IN_IRQ	   "cannot be used inside bpf_local_irq_save-ed region"
+#define IN_RCU	   "bpf_throw cannot be used inside bpf_rcu_read_lock-ed region"
+#define IN_PREEMPT "bpf_throw cannot be used inside bpf_preempt_disable-ed region"
+#define IN_IRQ	   "bpf_throw cannot be used inside bpf_local_irq_save-ed region"
+
+/* Refused by all, each in its own words. */
+#define MAIN "BPF_EXIT instruction in main prog cannot be used inside "
+#define HELD_RCU                                             \
+	REFUSED(22, IN_RCU)                                  \
+	__on("6.12", "msg=1=bpf_rcu_read_unlock is missing") \
+	__on("6.18", "msg=1=" MAIN "bpf_rcu_read_lock-ed region")
+#define HELD_PREEMPT                                          \
+	REFUSED(22, IN_PREEMPT)                               \
+	__on("6.12", "msg=1=1 bpf_preempt_enable is missing") \
+	__on("6.18", "msg=1=" MAIN "bpf_preempt_disable-ed region")
 
 /* Interrupts have been for programs since 6.14. */
 #define NO_IRQ_YET              \
@@ -88,7 +99,7 @@ __noinline int throws_in_region_global(__u64 x)
 }
 
 /* Left on the path that returns, and not on the one that throws. */
-REFUSED(22, IN_RCU)
+HELD_RCU
 int rcu_on_one_path(struct __sk_buff *skb)
 {
 	bpf_rcu_read_lock();
@@ -132,7 +143,7 @@ int rcu_of_static_throw_below(struct __sk_buff *skb)
 	return locks_and_throws(skb->len);
 }
 
-REFUSED(22, IN_RCU)
+HELD_RCU
 int rcu_of_global(struct __sk_buff *skb)
 {
 	return throws_in_region_global(skb->len);
@@ -160,7 +171,7 @@ static __noinline void leaves(void)
 	bpf_rcu_read_unlock();
 }
 
-REFUSED(22, IN_RCU)
+HELD_RCU
 int rcu_taken_by_callee(struct __sk_buff *skb)
 {
 	enters();
@@ -237,7 +248,7 @@ __noinline int throws_unpreempted_global(__u64 x)
 	return 0;
 }
 
-REFUSED(22, IN_PREEMPT)
+HELD_PREEMPT
 int preempt_of_main(struct __sk_buff *skb)
 {
 	bpf_preempt_disable();
@@ -248,7 +259,7 @@ int preempt_of_main(struct __sk_buff *skb)
 }
 
 /* They count: one of two is not enough. */
-REFUSED(22, IN_PREEMPT)
+HELD_PREEMPT
 int preempt_twice_enabled_once(struct __sk_buff *skb)
 {
 	bpf_preempt_disable();
@@ -277,7 +288,7 @@ int preempt_of_static(struct __sk_buff *skb)
 	return throws_unpreempted(skb->len);
 }
 
-REFUSED(22, IN_PREEMPT)
+HELD_PREEMPT
 int preempt_of_global(struct __sk_buff *skb)
 {
 	return throws_unpreempted_global(skb->len);
@@ -302,7 +313,7 @@ static __noinline void stops_preemption(void)
 	bpf_preempt_disable();
 }
 
-REFUSED(22, IN_PREEMPT)
+HELD_PREEMPT
 int preempt_of_callee(struct __sk_buff *skb)
 {
 	stops_preemption();
@@ -352,6 +363,7 @@ static __noinline int throws_uninterrupted(__u64 x)
 
 REFUSED(22, IN_IRQ)
 __on("6.12", "msg=1=bpf_local_irq_save")
+__on("6.18", "msg=1=" MAIN "bpf_local_irq_save-ed region")
 int irq_of_main(struct __sk_buff *skb)
 {
 	unsigned long flags;

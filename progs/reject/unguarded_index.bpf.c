@@ -6,7 +6,7 @@ __u32 table[8];
 
 SEC("tc") __failure
 __errno(13)
-__msg("{{unbounded memory access|invalid access to map value|out of bounds}}")
+__msg("R2 unbounded memory access")
 int refused(struct __sk_buff *skb)
 {
 	__u64 index = skb->len;
