@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness import tools
 from harness.errors import UsageError
-from harness.kernels import kconfig, patchset, source
+from harness.kernels import catalogue, kconfig, patchset, source
 from harness.kernels.image import Kernel, release_of, should_throw
 from harness.kernels.making import compile_kernel
 from harness.kernels.patchset import Patch
@@ -175,6 +175,11 @@ def _name(order: Order, patches: Sequence[Patch]) -> str:
     if (order.name and name != order.name) or not _NAME.fullmatch(name):
         raise UsageError(
             f"{text!r} cannot be a kernel's name", fix="small letters, digits, dots and dashes"
+        )
+    if name in catalogue.load().entries:
+        # reports would have two columns of one name
+        raise UsageError(
+            f"{name!r} is a kernel of the catalogue", fix="give the build another --name"
         )
     return name
 

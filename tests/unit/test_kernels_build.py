@@ -195,6 +195,11 @@ def test_a_name_that_cannot_be_one(world, name):
         builder.build(builder.Order(str(world), name=name))
 
 
+def test_a_build_does_not_take_the_name_of_a_kernel_of_the_catalogue(world):
+    with pytest.raises(UsageError, match="'7.3' is a kernel of the catalogue"):
+        builder.build(builder.Order(str(world), name="7.3"))
+
+
 def test_a_missing_program_is_named(world, monkeypatch):
     monkeypatch.setattr(builder.tools, "find", lambda name: None if name == "flex" else "/bin/true")
     with pytest.raises(UsageError, match="flex is not installed") as caught:
