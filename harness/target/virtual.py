@@ -119,15 +119,11 @@ class VirtualTarget:
 
     def _separate(self) -> tuple[str, ...]:
         """End a guest that is not to be used any more; what its cases left in it."""
-        guest = self._guest
         try:
             left = self.finish()
         except WorldError as error:
             # of that guest only: the next case finds another one all the same
-            gone = isinstance(error, channel.RequestTimeoutError | MachineLostError)
-            seen = self._dead(guest, self._heard, error) if gone and guest else None
-            ended = f"{seen.verdict}: {seen.message}" if seen else error.message
-            left = (f"nobody knows what is left ({ended})",)
+            left = (f"nobody knows what is left ({error.message})",)
         self.renew()
         return tuple(f"by the cases before: {leak}" for leak in left)
 
@@ -150,8 +146,18 @@ class VirtualTarget:
         return True
 
     def finish(self) -> tuple[str, ...]:
-        """Unload everything; what was left behind."""
-        return self._client.finish() if self._client else ()
+        """Unload everything; what was left behind, or how the kernel ended over it."""
+        client, guest = self._client, self._guest
+        if client is None or guest is None:
+            return ()
+        try:
+            return client.finish()
+        except (channel.RequestTimeoutError, MachineLostError) as error:
+            seen = self._dead(guest, self._heard, error)
+            if seen.verdict is Verdict.LOST:
+                raise
+            splats = (f"kernel log: {splat}" for splat in seen.splats)
+            return (f"{seen.verdict} when all was unloaded: {seen.message}", *splats)
 
     def abort(self) -> None:
         """End the running case from another thread; no new guest is booted after it."""

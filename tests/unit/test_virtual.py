@@ -468,9 +468,9 @@ def test_what_a_separated_guest_held_is_not_forgotten(renewed, monkeypatch):
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (_panics, "crashed: Oops: general protection fault"),
-        (_hangs, "hung: no answer"),
-        (_vanishes, "lost: the agent went away"),
+        (_panics, "crashed when all was unloaded: Oops: general protection fault"),
+        (_hangs, "hung when all was unloaded: no answer"),
+        (_vanishes, "nobody knows what is left (the agent went away"),
     ],
 )
 def test_a_guest_that_dies_when_it_is_unloaded_costs_no_other_case(
@@ -487,6 +487,21 @@ def test_a_guest_that_dies_when_it_is_unloaded_costs_no_other_case(
     assert machine.run(CASE).leaks == ()
     assert machine.guests[0].stopped
     assert len(machine.guests) == 3
+
+
+def test_a_kernel_that_ends_over_the_last_unloading_is_no_lost_machine(target, monkeypatch):
+    machine = target(_ran)
+    machine.run(CASE)
+    monkeypatch.setattr(FakeClient, "finish", lambda self: _panics(self._guest))
+    (first, *splats) = machine.finish()
+    assert first == "crashed when all was unloaded: Oops: general protection fault"
+    assert splats
+    assert machine.finish() == ()
+    machine = target(_ran)
+    machine.run(CASE)
+    monkeypatch.setattr(FakeClient, "finish", lambda self: _vanishes(self._guest))
+    with pytest.raises(MachineLostError):
+        machine.finish()
 
 
 def test_a_warm_guest_is_not_fresh(renewed):
