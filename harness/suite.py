@@ -203,7 +203,10 @@ def hooks_of_section(section: str) -> tuple[str, ...]:
 def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
     kind = program.section.removeprefix("?").partition("/")[0]
     if claims.is_foreign and _needs_target(program.section):
-        return ("load",)
+        if "test_run" in claims.hooks and not _TEST_RUN_CALLS.fullmatch(program.section):
+            claims.unsupported.append(f"test runs of section {program.section!r}")
+            return ("load",)
+        return tuple(claims.hooks) or ("load",)
     if kind == "freplace" or (
         program.section[:1] == "?" and kind.removesuffix(".s") in _COMPANIONS
     ):

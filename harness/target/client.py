@@ -39,6 +39,8 @@ _THROW_OPTIONS = {
     "CONFIG_NET": "bpf_throw's kfunc set registers with networking",
 }
 
+# BPF_OBJ_NAME_LEN without the NUL
+_MAP_NAME_CHARS = 15
 # libbpf, of kernel functions and variables that no BTF of the kernel has
 _LACKING = re.compile(
     r"extern \((?:func|var) ksym\) '(\w+)'(?: \(strong\))?: not found|<missing kfunc '(\w+)'>"
@@ -160,12 +162,13 @@ class AgentClient:
         return self._pushed[key]
 
     def _complete(self, seen: Observation, obj: Object) -> Observation:
-        maps = {
-            name: _variables(obj, name, content)
-            if name.startswith(".")
-            else _values(obj, name, content)
-            for name, content in seen.maps.items()
-        }
+        maps = {}
+        for name, content in seen.maps.items():
+            if name.startswith("."):
+                section = _section(obj, name)
+                maps[section] = _variables(obj, section, content)
+            else:
+                maps[name] = _values(obj, name, content)
         return replace(seen, maps=maps, splats=self._splats(seen.kernel_log))
 
     def _splats(self, log: str | None) -> tuple[str, ...]:
@@ -184,6 +187,13 @@ def _unless_lacking(seen: Observation) -> Observation:
         return seen
     name = next(filter(None, found.groups()))
     return replace(seen, verdict=Verdict.UNSUPPORTED, message=f"the kernel has no {name}")
+
+
+def _section(obj: Object, name: str) -> str:
+    """The section of globals that a map of this name holds: kernels cut names off."""
+    if obj.data_section(name) is not None or len(name) != _MAP_NAME_CHARS:
+        return name
+    return next((s.name for s in obj.sections if s.name.startswith(name)), name)
 
 
 def _variables(obj: Object, section: str, content: dict[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import pytest
 
 from harness import kerneltags, logmatch, wire
 from harness.bpf.elf import read_object
+from harness.build import build
 from harness.compare import compare
 from harness.errors import ObjectError, WorldError
 from harness.model import Case, Loading, Observation, Result, Verdict
@@ -14,7 +15,7 @@ from harness.report.outcome import RunHeader, reasons
 from harness.run import judge
 from harness.suite import collect, select
 from harness.target.agent import libbpf, loading
-from harness.target.client import _unless_lacking
+from harness.target.client import _section, _unless_lacking
 from tests.fake_target import FakeTarget
 
 # as bpf_misc.h of 7.3 numbers its tags
@@ -93,8 +94,11 @@ def test_what_cannot_be_tried_says_why(cases_of, tags, why):
 
 
 def test_a_value_of_what_cannot_be_run_is_unsupported(cases_of):
-    case = _one(cases_of, 'TAG("test_retval=1")', "sock_ops")
-    assert (case.hook, case.unsupported) == ("load", "test runs of section 'sock_ops'")
+    for section in ("sock_ops", "fentry/bpf_fentry_test_ppvoid"):
+        case = _one(cases_of, 'TAG("test_retval=1")', section)
+        assert (case.hook, case.unsupported) == ("load", f"test runs of section {section!r}")
+    case = _one(cases_of, 'TAG("test_retval=0")', "fentry/bpf_fentry_test1")
+    assert (case.hook, case.unsupported) == ("test_run", "")
 
 
 def test_a_case_that_cannot_be_tried_reaches_no_target(cases_of):
@@ -226,6 +230,21 @@ def test_the_log_of_what_loads_is_read(cases_of):
 def test_what_only_a_module_of_the_tests_has_is_named(message, name):
     seen = _unless_lacking(Observation(Verdict.REJECTED, message="x", log=message))
     assert (seen.verdict, seen.message) == (Verdict.UNSUPPORTED, f"the kernel has no {name}")
+
+
+def test_a_section_whose_name_the_kernel_cut_off_is_found(tmp_path):
+    source = tmp_path / "long.bpf.c"
+    source.write_text(
+        _HEADER
+        + """
+    int counter SEC(".bss.LONG_ENOUGH_NAME");
+    SEC("tc") int one(void *ctx) { return counter; }
+    """
+    )
+    collect([source])
+    obj = read_object(build([source])[0])
+    assert _section(obj, ".bss.LONG_ENOUGH_NAME"[:15]) == ".bss.LONG_ENOUGH_NAME"
+    assert _section(obj, ".bss.other") == ".bss.other"
 
 
 def test_another_refusal_stays_one():

@@ -24,8 +24,8 @@ _DEBUG = 2
 _LINE_BYTES = 17 << 20
 # BPF_LOG_STATS of the kernel's include/linux/bpf_verifier.h, and room for its lines
 LOG_STATISTICS, _STATISTICS_BYTES = 4, 1 << 16
-# room for the state at every instruction
-_LOG_BYTES = 16 << 20
+# as the loader of the kernel's selftests has it: the kernel keeps the end of what does not fit
+_LOG_BYTES = 2 << 20
 _POINTERS = (
     "bpf_object__open_file",
     "bpf_object__next_program",

@@ -198,12 +198,13 @@ def _load_by_libbpf(
         libbpf.select(handle, wanted)
         if how.flags:
             libbpf.add_flags(handle, keep[0], how.flags)
-        counted = libbpf.ask_log(handle, keep, level) if level else {}
+        counted = libbpf.ask_log(handle, keep, level) if level or how.alone else {}
         refusal = libbpf.load(handle, keep[0])
         if refusal is not None:
-            if not how.log_level:
-                return _refused_in_full(loaded, wanted, keep, how) if counted else refusal
-            return _with_log(refusal, counted[keep[0]].value.decode(errors="replace"))
+            if loaded.statistics and not how.log_level:
+                return _refused_in_full(loaded, wanted, keep, how)
+            said = counted[keep[0]].value.decode(errors="replace") if counted else ""
+            return _with_log(refusal, said)
         directory = f"{loaded.directory}/{keep[0]}"
         fds = libbpf.map_fds(handle)
         found, shared = _take_maps(loaded, fds)
@@ -228,6 +229,8 @@ def _load_by_libbpf(
 
 
 def _with_log(refusal: Refusal, verifier: str) -> Refusal:
+    if not verifier:
+        return refusal
     message = verifierlog.last_word(verifier) or refusal.message
     return refusal._replace(message=message, log=verifier + refusal.log)
 
