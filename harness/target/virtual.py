@@ -74,10 +74,11 @@ class VirtualTarget:
 
     @property
     def facts(self) -> Facts:
-        """What was found out about the guest; boots it if need be."""
-        self._ready()
+        """What was found out about the kernel; boots a guest if there has been none."""
+        if self._facts is None:
+            self._ready()
         assert self._facts is not None
-        features = self._client.features if self._client else {}
+        features = self._client.features if self._client else self._features
         return replace(self._facts, features=features)
 
     def run(self, case: Case) -> Observation:
@@ -92,13 +93,11 @@ class VirtualTarget:
         console_from = self._heard
         began = time.monotonic()
         try:
-            seen = client.run(case, facts)
+            seen = self._answer(client, case, facts)
         except (channel.RequestTimeoutError, MachineLostError) as error:
             seen = self._dead(guest, console_from, error)
         else:
             self._heard = len(guest.console_text())
-        if seen.verdict is Verdict.REJECTED and "throw" in case.needs and facts.expects_throw:
-            seen = replace(seen, message=self._explain(seen.message, client))
         own = seen.provenance
         provenance = replace(
             own,
@@ -111,6 +110,12 @@ class VirtualTarget:
         duration_s = seen.duration_s or time.monotonic() - began
         leaks = (*seen.leaks, *left)
         return replace(seen, provenance=provenance, duration_s=duration_s, leaks=leaks)
+
+    def _answer(self, client: AgentClient, case: Case, facts: Facts) -> Observation:
+        seen = client.run(case, facts)
+        if seen.verdict is Verdict.REJECTED and "throw" in case.needs and facts.expects_throw:
+            seen = replace(seen, message=self._explain(seen.message, client))
+        return seen
 
     @property
     def _fresh(self) -> bool:

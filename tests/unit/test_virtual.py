@@ -327,6 +327,24 @@ def test_a_kernel_that_should_throw_and_cannot_names_the_option(target, monkeypa
     assert "CONFIG_BPF_JIT" not in seen.message
 
 
+@pytest.mark.parametrize("act", [_hangs, _vanishes])
+def test_a_guest_that_dies_while_it_is_asked_why_costs_one_case(target, monkeypatch, act):
+    machine = target(_refused, _ran)
+    monkeypatch.setattr(FakeClient, "missing", lambda self, _: act(self._guest))
+    monkeypatch.setattr("harness.target.postmortem.interrupt", lambda *_: "")
+    assert machine.run(CASE).verdict in (Verdict.HUNG, Verdict.LOST)
+    assert machine.run(CASE).verdict is Verdict.RAN
+    assert len(machine.guests) == 2
+
+
+def test_facts_that_are_known_need_no_guest(target):
+    machine = target(_ran, boots=1)
+    machine.run(CASE)
+    machine._drop()
+    assert machine.facts.release == "6.12.107"
+    assert len(machine.guests) == 1
+
+
 def test_an_ordinary_rejection_is_left_alone(target):
     assert target(_refused).run(CASE).message == "refused by the verifier"
 
