@@ -8,6 +8,7 @@ again unless that is asked for, since it may do the same again.
 
 import argparse
 import dataclasses
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -174,8 +175,10 @@ def _restored(record: Record, settings: Settings) -> Settings:
 
 
 def _identity(spec: str) -> str:
+    if spec == "local":
+        return os.uname().release
     if not spec.startswith("vm:"):
-        return ""
+        return ""  # what ssh reaches is known only when it is reached
     image = kernels.resolve(spec.removeprefix("vm:")).image
     info = image.stat()
     return f"{image} {info.st_size} {info.st_mtime_ns}"

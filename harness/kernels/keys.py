@@ -17,7 +17,8 @@ from harness.kernels.builder import Order
 from harness.paths import VM_DIR, cache_dir
 
 # parts of the package and the data that decide what a saved guest is
-_GUEST = (VM_DIR.parent / "harness/target", VM_DIR)
+_PACKAGE = VM_DIR.parent / "harness"
+_GUEST = (_PACKAGE / "target", VM_DIR)
 _TARGET_SUFFIXES = (".py", ".sh", ".toml")
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -74,7 +75,9 @@ def _host() -> str:
 
 
 def _sources() -> list[str]:
-    files = (path for place in _GUEST for path in sorted(place.rglob("*")))
+    files = [path for place in _GUEST for path in sorted(place.rglob("*"))]
+    # some of these go into the agent: a key that stays would keep a state that fits no more
+    files += sorted(_PACKAGE.glob("*.py"))
     return [path.read_text() for path in files if path.suffix in _TARGET_SUFFIXES]
 
 

@@ -62,6 +62,16 @@ def test_another_compiler_or_qemu_is_another_key(world, monkeypatch):
     assert _keys()["guests"] != before["guests"]
 
 
+def test_all_that_goes_into_the_agent_decides_what_a_saved_guest_is(world, tmp_path, monkeypatch):
+    package = tmp_path / "harness"
+    package.mkdir()
+    (package / "wire.py").write_text("one")
+    monkeypatch.setattr(keys, "_PACKAGE", package)
+    before = _keys()["guests"]
+    (package / "wire.py").write_text("two")
+    assert _keys()["guests"] != before
+
+
 def test_the_build_will_be_where_its_area_says(world, tmp_path, monkeypatch):
     monkeypatch.setattr(builder.tools, "own", builder.tools.need)
     monkeypatch.setattr(builder, "require_space", lambda *_: None)

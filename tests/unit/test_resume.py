@@ -139,6 +139,15 @@ def test_a_changed_kernel_runs_everything_again(cases, monkeypatch, capsys):
     assert "local is not the kernel that it was" in capsys.readouterr().err
 
 
+def test_this_machine_with_another_kernel_is_another_one(cases, monkeypatch, capsys):
+    _begin(cases)
+    elsewhere = os.uname_result(("Linux", "box", "9.9.9", "", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: elsewhere)
+    ledger, _ = _go_on()
+    with ledger:
+        assert ledger.earlier(SPEC, cases) == []
+
+
 def test_a_lost_machine_is_nothing_to_keep(cases):
     ledger = resume.new(_arguments(), Settings())
     ledger.open(SPEC)
