@@ -54,8 +54,9 @@ test-patched: setup-build ## compile our two series for 7.3 and hold them agains
 	@$(BIN)/python -m pytest tests/patched --kernel 7.3 $(ARGS)
 
 docs: .venv/.ready ## write docs/rejections.md from progs/reject
-	@$(BIN)/python -m harness.rejections > docs/.rejections.md
-	@mv docs/.rejections.md docs/rejections.md
+	@mkdir -p build
+	@$(BIN)/python -m harness.rejections > build/rejections.md
+	@mv build/rejections.md docs/rejections.md
 
 test-exhaustive: .venv/.ready ## the verifier model's numbers, all of 6 bits: make test-exhaustive BITS=8
 	@EXHAUSTIVE_BITS=$(or $(BITS),6) $(BIN)/python -m pytest tests/exhaustive $(ARGS)

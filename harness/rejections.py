@@ -58,7 +58,8 @@ def _section(source: Path, cases: list[Case]) -> Iterator[str]:
     near = [case.program for case in cases if case not in refused]
     yield f"## {stem.replace('_', ' ').capitalize()}\n"
     yield f"{_first_comment(text)} Source: `progs/reject/{source.name}`.\n"
-    yield from _table(refused)
+    if refused:
+        yield from _table(refused)
     for rule in _rules(refused):
         yield f"\n**{rule.name}**: {rule.words}. Fix: {rule.fix}. Said by {rule.said_by}."
     example = next((shown for case in refused if (shown := _c_of(text, case.program))), "")

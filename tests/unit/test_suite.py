@@ -393,7 +393,7 @@ def test_who_must_be_refused_stands_alone(everything):
                 for case in programs
                 if not case.section.startswith("?")
             }
-            assert len(verdicts) == 1, (path, series)
+            assert len(verdicts) <= 1, (path, series)
 
 
 def _programs_by_object(cases):
