@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -265,10 +266,26 @@ def run_all(plan: Plan, started: Mapping[str, Begun]) -> list[Share]:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     schedule.record({spec: run_.timed for spec, run_ in runs.items()})
-    return [
+    shares = [
         Share(spec, run_.tested, tuple(in_order(results[spec], chosen)), run_.seconds)
         for spec, run_ in runs.items()
     ]
+    return list(_told_apart(shares))
+
+
+def _told_apart(shares: Sequence[Share]) -> Iterator[Share]:
+    """Two trees may be called alike; a report knows targets by their names only."""
+    known: Counter[str] = Counter()
+    for share in shares:
+        name = share.results[0].target if share.results else share.spec
+        known[name] += 1
+        if known[name] == 1:
+            yield share
+            continue
+        other = f"{name}-{known[name]}"
+        tested = share.tested and dataclasses.replace(share.tested, name=other)
+        results = tuple(dataclasses.replace(each, target=other) for each in share.results)
+        yield dataclasses.replace(share, tested=tested, results=results)
 
 
 def _expected(plan: Plan, cases: Sequence[Case], known: schedule.Durations, jobs: int) -> Expected:

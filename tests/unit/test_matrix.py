@@ -164,6 +164,18 @@ def test_every_report_has_every_target(run, tmp_path, capsys):
         assert f"\n{name}: " in printed
 
 
+def test_targets_of_one_name_are_told_apart(run, tmp_path):
+    answers = dict.fromkeys(("throw/a", "throw/b"), ran(1))
+    trees = {f"vm:tree:/{which}/linux": FakeTarget("vm-7.3~linux", dict(answers)) for which in "ab"}
+    trees["vm:tree:/b/linux"].answers["throw/b"] = ran(2)
+    file = tmp_path / "r.json"
+    assert run(trees, whole=True, retries=0, json=file) == Exit.DIFFERENCE
+    data = json.loads(file.read_text())
+    assert [each["name"] for each in data["targets"]] == ["vm-7.3~linux", "vm-7.3~linux-2"]
+    assert [each["summary"]["differ"] for each in data["targets"]] == [0, 1]
+    assert data["matrix"][1]["cells"]["vm-7.3~linux-2"]["outcome"] == "differ"
+
+
 # ---- interrupted runs ----------------------------------------------------------------------
 
 
