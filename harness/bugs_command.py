@@ -22,7 +22,7 @@ from harness.model import Case, Result, Verdict
 from harness.report.document import write
 from harness.report.outcome import first_line, simulated_value
 from harness.report.style import style_for
-from harness.run_command import specs_of
+from harness.run_command import jobs, specs_of
 from harness.series import SERIES
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("letters", nargs="*", metavar="BUG", help="A, B, ... (default: all)")
-    parser.add_argument("-j", "--jobs", type=int, default=0, metavar="N", help="kernels at once")
+    parser.add_argument("-j", "--jobs", type=jobs, default=0, metavar="N", help="kernels at once")
     parser.add_argument("-q", "--quiet", action="store_true", help="no line per case")
     parser.add_argument("--list", action="store_true", help="print what is known, run nothing")
     parser.add_argument("--stacks", action="store_true", help="print the decoded log of each case")
@@ -89,10 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         cases = {name: dataclasses.replace(case, crashes="") for name, case in cases.items()}
     _require_writable(arguments.json)
     specs = specs_of(settings)
-    jobs = arguments.jobs or schedule.at_once(len(specs), settings.cpus, settings.memory)
+    at_once = arguments.jobs or schedule.at_once(len(specs), settings.cpus, settings.memory)
     chosen = [(bug, case) for bug in known for case in bug.cases]
     progress = _Progress(len(specs) * len(chosen), quiet=arguments.quiet)
-    shares = bugs_run.run(specs, chosen, cases, settings, jobs, progress)
+    shares = bugs_run.run(specs, chosen, cases, settings, at_once, progress)
     return _report(known, shares, intended, arguments, settings, began_s)
 
 

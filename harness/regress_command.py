@@ -20,6 +20,7 @@ from harness.regress_model import (
     Side,
 )
 from harness.report import document
+from harness.run_command import jobs
 from harness.sim import semantics
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--patched", required=True, metavar="K", help="kernel, or a run's JSON")
     parser.add_argument("-k", dest="expression", default="", metavar="EXPR", help="select cases")
     parser.add_argument(
-        "-j", "--jobs", type=int, default=0, metavar="N",
+        "-j", "--jobs", type=jobs, default=0, metavar="N",
         help="guests side by side (default: as many as cores and memory allow)",
     )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no line per case")

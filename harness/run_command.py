@@ -44,7 +44,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     parser.add_argument("-k", dest="expression", default="", metavar="EXPR", help="select cases")
     parser.add_argument(
-        "-j", "--jobs", type=_jobs, default=0, metavar="N",
+        "-j", "--jobs", type=jobs, default=0, metavar="N",
         help="targets side by side (default: as many as cores and memory allow)",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the cases, run nothing")
@@ -109,7 +109,8 @@ def _head_start(
     return started
 
 
-def _jobs(text: str) -> int:
+def jobs(text: str) -> int:
+    """The argument of --jobs."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
     return int(text)
