@@ -339,6 +339,9 @@ def _relocate_core(draft: _Draft, function: Function, pc: int, relocation: CoreR
 def _append_exception_callback(draft: _Draft) -> int | None:
     """bpf_prog_assign_exc_cb: after everything the program calls. Two tags: none is assigned."""
     where = _where(draft, draft.program)
+    if any(f.exception_callbacks and f.linkage != "global" for f in draft.obj.functions):
+        # of any function of the object
+        raise ObjectError(f"{where}: exception_callback decl tag not applied to the main program")
     names = draft.program.exception_callbacks
     if len(names) != 1:
         return None
