@@ -5,7 +5,6 @@ Owns the table of what is looked at and the policy. Runs nothing, reads no files
 nothing. compare.py is another thing: it holds one run against what should have happened.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -256,5 +255,4 @@ def exit_code(comparison: Comparison) -> int:
     """0, 1 where there is a regression, 128 where a lost machine hides whether there is one."""
     if comparison.having(Effect.REGRESSION):
         return 1
-    lost = itertools.chain(comparison.base.entries.values(), comparison.patched.entries.values())
-    return 128 if any(entry.observed.verdict is Verdict.LOST for entry in lost) else 0
+    return 128 if comparison.lost else 0

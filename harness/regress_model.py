@@ -4,12 +4,13 @@
 Frozen records, no behaviour beyond looking things up.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.loadstats import Statistics
-from harness.model import Observation
+from harness.model import Observation, Verdict
 
 # A count of the verifier is worth a word from this growth on.
 STATISTICS_PERCENT = 10.0
@@ -112,6 +113,12 @@ class Comparison:
     compared: tuple[Compared, ...]
     # cases without an answer on one of the two: (id, hook, why)
     left_out: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def lost(self) -> bool:
+        """Whether a lost machine hides what some case would have shown."""
+        sides = itertools.chain(self.base.entries.values(), self.patched.entries.values())
+        return any(entry.observed.verdict is Verdict.LOST for entry in sides)
 
     def having(self, effect: Effect | None) -> tuple[Compared, ...]:
         """Cases of which the worst change has this effect; None: nothing changed."""

@@ -262,7 +262,8 @@ def _wrapped(text: str, prefix: str) -> list[str]:
 
 def summary(comparison: Comparison) -> str:
     """Markdown with tables, as CI services show it on a job's page."""
-    mark = "❌" if comparison.having(Effect.REGRESSION) else "✅"
+    mark = "❓" if comparison.lost else "✅"
+    mark = "❌" if comparison.having(Effect.REGRESSION) else mark
     lines = [f"### {mark} {comparison.base.name} → {comparison.patched.name}", ""]
     lines += [verdict(comparison), "", *(f"* {_escaped(side)}" for side in _sides(comparison))]
     for effect, title in _TITLES.items():

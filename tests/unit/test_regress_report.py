@@ -184,6 +184,16 @@ def test_one_file_may_hold_both_sides(tmp_path, capsys):
     assert "no target 'vm-9'" in capsys.readouterr().err
 
 
+def test_a_summary_calls_a_lost_machine_no_success(files, tmp_path, capsys):
+    gone, out = tmp_path / "gone.json", tmp_path / "summary.md"
+    lost = result("throw/gone", Observation(Verdict.LOST, message="QEMU vanished"))
+    gone.write_text(document.dumps([BASE[0], lost]))
+    assert compare("--base", files[0], "--patched", gone, "--summary", out) == 128
+    assert out.read_text().startswith("### ❓")
+    compare("--base", files[0], "--patched", files[0], "--summary", out)
+    assert "### ✅" in out.read_text()
+
+
 def test_runs_without_a_case_in_common_are_no_success(files, tmp_path, capsys):
     other = tmp_path / "other.json"
     other.write_text(document.dumps([result("throw/elsewhere", RAN)]))
