@@ -18,7 +18,7 @@ VERBS = {
     "compare": "harness.regress_command",
     "repro": "harness.repro_command",
     "sim": "harness.sim.command",
-    "verify": "harness.verify.command",
+    "verify": "harness.ranges_command",
     "disasm": "harness.disasm_command",
     "asm": "harness.asm_command",
     "bugs": "harness.bugs_command",

@@ -30,17 +30,21 @@ _EPILOG = f"""examples:
   bpfthrow verify parse.bpf.c --prog parse --explain   what, where, why, how to fix
   bpfthrow verify parse.bpf.o --profile 7.3 --json | jq '.[] | select(.verdict != "accept")'
   bpfthrow verify parse.bpf.o --profile 6.12 -o csv > model.csv
+  bpfthrow verify parse.bpf.c --ranges --profile 7.3   what each assertion lets the verifier know
+  bpfthrow verify parse.bpf.c --ranges --kernel 7.3    ... beside what that kernel's log says
   bpfthrow verify core.bpf.o --btf /boot/vmlinuz-6.12 --profile 6.12
 
-The answer is a prediction of a model of the verifier; no kernel is asked. What the model does not
-know is `unknown`, with the reason. Profiles: {", ".join(SERIES)}.
+The answer is a prediction of a model of the verifier; only --kernel asks a kernel. What the model
+does not know is `unknown`, with the reason. Profiles: {", ".join(SERIES)}.
 
 exit codes: 0 accepted by all profiles, 1 rejected or unknown, 2 wrong usage or a broken file
 """
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the `verify` command."""
+def add_parser(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> argparse.ArgumentParser:
+    """Add the `verify` command; its parser, for what harness.ranges_command adds."""
     parser = subparsers.add_parser(
         "verify",
         help="predict what the verifier says",
@@ -60,6 +64,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="instructions to explore before giving up (default: %(default)s)")  # fmt: skip
     kernelargs.add_arguments(parser)
     parser.set_defaults(func=run)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     obj = read_object(file)
     answers = [
         row
-        for program in _programs(obj, args.prog)
+        for program in programs_of(obj, args.prog)
         for row in _answers(args, obj, program, profiles)
     ]
     _print(args, answers)
@@ -89,7 +94,8 @@ def _check(args: argparse.Namespace, profiles: Sequence[str]) -> None:
         raise UsageError("-o csv has no column for profiles", fix="choose one by --profile")
 
 
-def _programs(obj: Object, name: str | None) -> Sequence[Function]:
+def programs_of(obj: Object, name: str | None) -> Sequence[Function]:
+    """The program of that name, or all. Raises ObjectError or UsageError where there is none."""
     if name is not None:
         return (obj.program(name),)
     if not obj.programs:

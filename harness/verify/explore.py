@@ -91,6 +91,7 @@ def _run(walk: Walk) -> None:
         if explored.insns > walk.budget:
             raise NotModelled(f"the budget of {walk.budget} instructions is used up", pc=pc)
         if pc in prune and visited(walk):
+            explored.pruned = True
             nexts = ENDS
         else:
             if pc in jump:

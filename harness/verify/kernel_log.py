@@ -10,7 +10,7 @@ what changed; states() puts them together.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 U64, U32 = (1 << 64) - 1, (1 << 32) - 1
 _INSN = re.compile(r"(\d+): \(([0-9a-f]{2})\) (.*)$")
@@ -30,6 +30,9 @@ _SLOT_BYTES = re.compile(r"[?m0ird]{1,7}(?=P?(?:[a-z]+\(|-?\d+$|-?0x))")
 # the register that an instruction writes
 _WRITTEN = re.compile(r"[rw](\d+) \S*= ")
 _CALL = "85"
+_COMPARED = re.compile(r"if ([rw]\d+)[^:]*? ([rw]\d+|[-x0-9a-f]+) goto")
+# in `fields`: more has been learnt since by way of a register with the same id, and not printed
+STALE = "stale"
 _BEGIN, _END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
 _REFUSED = re.compile(r"libbpf: prog '([^']*)': failed to load")
 # what a call leaves undefined, unless it is printed: R0 too where nothing is returned
@@ -96,6 +99,8 @@ class Log:
     states: dict[int, list[State]] = field(default_factory=dict)
     # (instruction, what was known before it, what was printed to have changed), as explored
     steps: list[tuple[int, State, State]] = field(default_factory=list)
+    # of each step: the instruction that the path came from; -1: it begins there
+    origins: list[int] = field(default_factory=list)
     # ways (from, to) that were not followed, for a state like theirs had been explored
     pruned: set[tuple[int, int]] = field(default_factory=set)
     # instructions in front of which a path ended for the same reason
@@ -180,6 +185,7 @@ class _Reader:
                 self.log.pruned.add(way)
             else:
                 self.state = items(jump[3])
+                self.at = way[0]
             return
         change = _AT.match(line)
         if change is not None and (not change[2].strip() or _ITEM.search(change[2])):
@@ -203,12 +209,33 @@ class _Reader:
         changes = items(rest.partition(" ; ")[2])
         self.log.states.setdefault(pc, []).append(dict(self.state))
         self.log.steps.append((pc, self.state, changes))
+        self.log.origins.append(self.at)
         self.at = pc
         written = _WRITTEN.match(rest)
         # what is written and not printed: nobody reads it (7.3)
         lost = _CALL_CLOBBERS if code == _CALL else (f"R{written[1]}",) if written else ()
         kept = {name: known for name, known in self.state.items() if name not in lost}
+        compared = _COMPARED.match(rest)
+        if compared is not None:
+            names = {f"R{name[1:]}" for name in compared.groups() if name[0] in "rw"}
+            kept = _outdated(kept, names | set(changes))
         self.state = kept | changes
+
+
+def _outdated(state: State, compared: set[str]) -> State:
+    """Behind a jump, where only what it compares is printed, and copies of that are not."""
+    ids = {_id(state[name]) for name in compared if name in state} - {""}
+    return {
+        name: replace(known, fields=known.fields | {STALE: "1"})
+        if name not in compared and _id(known) in ids
+        else known
+        for name, known in state.items()
+    }
+
+
+def _id(known: Known) -> str:
+    """Without the distance that 6.12 and later print behind it: "3+8"."""
+    return re.split(r"[-+]", known.fields.get("id", ""), maxsplit=1)[0]
 
 
 def items(text: str) -> State:

@@ -146,3 +146,7 @@ class Explored:
     leaks: set[str] = field(default_factory=set)
     # instruction -> registers in front of it on each path, where explore() was asked to keep them
     states: dict[int, list[Any]] = field(default_factory=dict)
+    # the same in the order of exploration: (instruction before, instruction, registers)
+    steps: list[tuple[int, int, Any]] = field(default_factory=list)
+    # some path ended in front of a state like one that had been explored
+    pruned: bool = False

@@ -194,7 +194,9 @@ class Walk:
     def keep(self) -> None:
         """Remember the registers in front of the instruction at hand."""
         assert self.kept is not None
-        self.kept.setdefault(self.pc, []).append(tuple(self.regs))
+        registers = tuple(self.regs)
+        self.kept.setdefault(self.pc, []).append(registers)
+        self.explored.steps.append((self.before, self.pc, registers))
 
     def returns_void(self, index: int) -> bool:
         """Whether a function has the C type void."""
