@@ -42,7 +42,7 @@ def read_login(run_dir: Path) -> "Login":
 
     try:
         texts = [(run_dir / name).read_text() for name in ("user_key", "host_key")]
-        user, host = (paramiko.Ed25519Key.from_private_key(io.StringIO(text)) for text in texts)
+        user, host = (paramiko.ECDSAKey.from_private_key(io.StringIO(text)) for text in texts)
     except (OSError, ValueError, paramiko.SSHException) as error:
         raise MachineLostError(f"the guest's keys are gone or damaged: {error}") from error
     return Login("root", user, host)

@@ -52,11 +52,14 @@ class Monitor:
         self._lines.close()
         self._sock.close()
 
-    def command(self, name: str, **arguments: Any) -> Any:
-        """Result of one command."""
-        request = {"execute": name, "arguments": arguments}
+    def command(self, name: str, *descriptors: int, **arguments: Any) -> Any:
+        """Result of one command; open files go along with it."""
+        request = json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n"
         try:
-            self._sock.sendall(json.dumps(request).encode() + b"\n")
+            if descriptors:
+                socket.send_fds(self._sock, [request], descriptors)
+            else:
+                self._sock.sendall(request)
             while True:
                 answer = self._read()
                 if "return" in answer:
@@ -111,5 +114,10 @@ class Monitor:
             time.sleep(_POLL_S)
 
     def restore(self, source: Path) -> None:
-        """Begin to read a state (the path must need no quoting); the guest starts by itself."""
-        self.command("migrate-incoming", uri=f"exec:cat {source}")
+        """Begin to read a state; the guest starts by itself."""
+        try:
+            with source.open("rb") as state:
+                self.command("getfd", state.fileno(), fdname="state")
+        except OSError as error:
+            raise WorldError(f"the guest's state: {error}") from error
+        self.command("migrate-incoming", uri="fd:state")

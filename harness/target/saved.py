@@ -10,8 +10,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import tools
 from harness.errors import MachineLostError, WorldError
@@ -22,6 +24,7 @@ from harness.target.virtme import virtme_argv
 
 STATE = "state"
 _NOTE = "saved.json"
+_HELLO = "hello.json"
 _KEYS = ("user_key", "host_key")
 # stands for the run directory in saved arguments
 _RUN_DIR = "@RUN_DIR@"
@@ -68,6 +71,22 @@ class Saved:
         # read at the first boot, needed by QEMU's command line for ever
         (run_dir / "initramfs").write_bytes(b"\0")
         (run_dir / STATE).symlink_to(self.state)
+
+    def hello(self) -> dict[str, Any] | None:
+        """What the agent in it says of itself and the kernel; None where nobody asked yet."""
+        try:
+            answer: dict[str, Any] = json.loads((self.place / _HELLO).read_text())
+        except (OSError, ValueError):
+            return None
+        return answer
+
+    def keep_hello(self, answer: dict[str, Any]) -> None:
+        """Keep what the agent said: it says the same each time the guest is restored."""
+        with suppress(OSError):  # the state was removed, or the disk is full: it is asked again
+            # two runs may write it at once, the same words
+            partial = self.place / f"{_HELLO}.{os.getpid()}"
+            partial.write_text(json.dumps(answer))
+            partial.rename(self.place / _HELLO)
 
 
 def _place(machine: Machine) -> Path:

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import paramiko
 
@@ -256,14 +257,13 @@ class VirtualTarget:
         self._client.remember(self._features)
         # one that was restored is what the one before it was
         if self._facts is None or guest.state is None:
-            self._facts = self._asked(self._client, guest.boot_s)
+            self._facts = self._facts_of(_hello(self._client, guest.state), guest.boot_s)
         self._heard = len(guest.console_text())
         if self._died:
             self._died = False
             symbols.learn(self._kernel, self._client)
 
-    def _asked(self, client: AgentClient, boot_s: float) -> Facts:
-        hello = client.hello()
+    def _facts_of(self, hello: dict[str, Any], boot_s: float) -> Facts:
         if hello["kernel"] != self._machine.release:
             raise MachineLostError(
                 f"the guest runs {hello['kernel']}, not {self._machine.release}",
@@ -351,6 +351,17 @@ class VirtualTarget:
             guest.release()
         else:
             guest.stop()
+
+
+def _hello(client: AgentClient, state: saved.Saved | None) -> dict[str, Any]:
+    # a tenth of a second of a guest that was just restored
+    if state is None:
+        return client.hello()
+    answer = state.hello()
+    if answer is None:
+        answer = client.hello()
+        state.keep_hello(answer)
+    return answer
 
 
 def _short_name(kernel: Kernel) -> str:

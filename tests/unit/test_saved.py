@@ -136,17 +136,40 @@ def test_a_state_that_cannot_be_written_leaves_the_guest_running(tmp_path):
     assert qemu.asked[-1][0] == "cont"
 
 
+def _state(tmp_path):
+    path = tmp_path / "state"
+    path.write_bytes(b"memory")
+    return path
+
+
+def test_a_state_goes_to_qemu_as_an_open_file(tmp_path):
+    qemu = FakeQemu(tmp_path, [{"return": {}}, {"return": {}}])
+    with qmp.Monitor(tmp_path, Deadline(5)) as monitor:
+        monitor.restore(_state(tmp_path))
+    qemu.end()
+    expected = [("getfd", {"fdname": "state"}), ("migrate-incoming", {"uri": "fd:state"})]
+    assert qemu.asked[1:] == expected
+
+
+def test_a_state_that_is_gone_is_named(tmp_path):
+    qemu = FakeQemu(tmp_path, [])
+    gone = pytest.raises(WorldError, match="the guest's state: .*No such file")
+    with qmp.Monitor(tmp_path, Deadline(5)) as monitor, gone:
+        monitor.restore(tmp_path / "nowhere")
+    qemu.end()
+
+
 def test_a_refusal_has_qemus_words(tmp_path):
     qemu = FakeQemu(tmp_path, [{"error": {"desc": "State blocked by device"}}])
     with qmp.Monitor(tmp_path, Deadline(5)) as monitor, pytest.raises(WorldError, match="blocked"):
-        monitor.restore(tmp_path / "state")
+        monitor.restore(_state(tmp_path))
     qemu.end()
 
 
 def test_qemu_that_ends_and_qemu_that_is_not_there(tmp_path):
     qemu = FakeQemu(tmp_path, [])
     with qmp.Monitor(tmp_path, Deadline(5)) as monitor, pytest.raises(WorldError, match="ended"):
-        monitor.restore(tmp_path / "state")
+        monitor.restore(_state(tmp_path))
     qemu.end()
     with pytest.raises(WorldError, match="control socket"):
         qmp.Monitor(tmp_path / "nowhere", Deadline(1))

@@ -248,6 +248,28 @@ def test_a_restored_guest_that_refuses_us_is_forgotten_and_booted_anew(
     assert "6.12-0 cannot be restored (ssh refused): booting anew" in capsys.readouterr().err
 
 
+def test_a_saved_guest_is_asked_once_what_it_is(tmp_path):
+    state = saved.Saved(tmp_path, (), saved.Opening(b""), 1.0)
+    answer = {"kernel": "6.12", "bpftool": "v7.5.0", "jit": "1"}
+
+    class Client:
+        asked = 0
+
+        def hello(self):
+            self.asked += 1
+            return answer
+
+    client = Client()
+    assert virtual._hello(client, state) == answer
+    assert virtual._hello(client, state) == answer
+    assert client.asked == 1
+    assert virtual._hello(client, None) == answer  # one that was booted is always asked
+    assert client.asked == 2
+    (tmp_path / "hello.json").write_text("{")  # damaged: as good as absent
+    assert virtual._hello(client, state) == answer
+    assert client.asked == 3
+
+
 def test_a_guest_that_qemu_does_not_restore_is_booted_anew(monkeypatch, capsys, tmp_path):
     machine = virtual.VirtualTarget(KERNEL, MACHINE, Settings())
     fresh = FakeGuest()
