@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import config
@@ -17,15 +17,14 @@ from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.environment import Environment
 from harness.bpf.program import Program
 from harness.build import SOURCE_SUFFIX, build
-from harness.environments import environment_of
 from harness.errors import Exit, UsageError
-from harness.kernels import spec
 from harness.model import Case, Loading, Observation, Verdict
 from harness.series import SERIES, series_of
 from harness.sim import kernelargs, semantics
-from harness.target.base import open_target
-from harness.verify import command, kernel_log, knowledge, loading, rangetable
+from harness.verify import command, kernel_log, knowledge, loading, prediction, rangetable
+from harness.verify.explain import words
 from harness.verify.knowledge import Learnt
+from harness.verify.predict import predict
 from harness.verify.prediction import NotModelled, Rejection, Subject
 from harness.verify.rangetable import Table
 
@@ -98,6 +97,11 @@ def _modelled(
 
 
 def _asked(args: argparse.Namespace, obj: Object, programs: Sequence[Function]) -> Iterator[Ranges]:
+    # what runs guests takes long to import, and the model alone does not need it
+    from harness.environments import environment_of  # noqa: PLC0415
+    from harness.kernels import spec  # noqa: PLC0415
+    from harness.target.base import open_target  # noqa: PLC0415
+
     settings = config.resolve(args)
     for name in spec.expand(args.kernels):
         with open_target(f"vm:{name}", settings) as target:
@@ -134,34 +138,30 @@ def ranges(  # what is asked, and of whom
     try:
         linked = loading.linked(obj, program.name, kernel, environment)
     except (Rejection, NotModelled) as error:
-        return Ranges(program.name, program.section, (profile,), notes=(f"model: {error}",))
+        return replace(head, notes=(f"model: {error}",))
     places = knowledge.assertions(linked)
     notes: list[str] = []
     model: dict[int, Learnt] = {}
-    try:
+    found = predict(obj, program.name, kernel, environment=environment, budget=budget)
+    if found.verdict is prediction.Verdict.ACCEPT:
         model = knowledge.of_model(Subject(obj, linked, kernel), budget, places)
-    except Rejection as error:
-        notes.append(f"model: rejected: {error.message}")
-    except NotModelled as error:
-        notes.append(f"model: unknown: {error.why}")
+    else:
+        notes.append(f"model: {found.verdict}: {words(found) or found.why}")
     theirs: dict[int, Learnt] = {}
     if seen is not None:
         theirs = knowledge.of_kernel(kernel_log.parse(seen.log), places)
         if seen.verdict is not Verdict.RAN:
             notes.append(f"kernel: {seen.verdict}: {seen.message}")
-    tables = tuple(
-        rangetable.table(place, model.get(place.pc, _NOTHING), theirs.get(place.pc, _NOTHING))
-        for place in places
-    )
-    return Ranges(
-        head.program,
-        head.section,
-        head.profiles,
-        seen.provenance.kernel if seen is not None else "",
-        linked,
-        tables,
-        tuple(notes),
-        seen is not None and seen.verdict is Verdict.LOST,
+    return replace(
+        head,
+        kernel=seen.provenance.kernel if seen is not None else "",
+        linked=linked,
+        tables=tuple(
+            rangetable.table(place, model.get(place.pc, _NOTHING), theirs.get(place.pc, _NOTHING))
+            for place in places
+        ),
+        notes=tuple(notes),
+        lost=seen is not None and seen.verdict is Verdict.LOST,
     )
 
 
@@ -172,17 +172,20 @@ def _print(args: argparse.Namespace, found: Sequence[Ranges], *, asked: bool) ->
     merged: dict[tuple[str, ...], list[Ranges]] = {}
     for each in found:
         merged.setdefault((each.program, each.kernel, *_lines(each)), []).append(each)
+    stories = []
     for group in merged.values():
         names = ", ".join(profile for each in group for profile in each.profiles)
         first = group[0]
         kernel = f", kernel {first.kernel}" if first.kernel else ""
-        print(f"{first.program} ({first.section}) on {names}{kernel}")
-        print("\n".join(f"  {line}" for line in _lines(first)) + "\n")
+        head = f"{first.program} ({first.section}) on {names}{kernel}"
+        stories.append("\n".join([head, *(f"  {line}" for line in _lines(first))]))
     if asked:
-        rows = [row for each in found for each_table in each.tables for row in each_table.rows]
+        rows = [row for each in found for table in each.tables for row in table.rows]
         compared = [row for row in rows if row.agree is not None]
         differing = sum(not row.agree for row in compared)
-        print(f"{len(compared)} compared: {len(compared) - differing} agree, {differing} differ")
+        agreeing = len(compared) - differing
+        stories.append(f"{len(compared)} compared: {agreeing} agree, {differing} differ")
+    print("\n\n".join(stories))
 
 
 def _lines(each: Ranges) -> list[str]:

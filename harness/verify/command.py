@@ -37,7 +37,8 @@ _EPILOG = f"""examples:
 The answer is a prediction of a model of the verifier; only --kernel asks a kernel. What the model
 does not know is `unknown`, with the reason. Profiles: {", ".join(SERIES)}.
 
-exit codes: 0 accepted by all profiles, 1 rejected or unknown, 2 wrong usage or a broken file
+exit codes: 0 accepted by all profiles, 1 rejected or unknown, or model and kernel differ,
+  2 wrong usage or a broken file, 128 a kernel could not be asked
 """
 
 

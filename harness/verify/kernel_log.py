@@ -31,7 +31,8 @@ _SLOT_BYTES = re.compile(r"[?m0ird]{1,7}(?=P?(?:[a-z]+\(|-?\d+$|-?0x))")
 _WRITTEN = re.compile(r"[rw](\d+) \S*= ")
 _CALL = "85"
 _COMPARED = re.compile(r"if ([rw]\d+)[^:]*? ([rw]\d+|[-x0-9a-f]+) goto")
-# in `fields`: more has been learnt since by way of a register with the same id, and not printed
+# in `fields`: more may have been learnt since by way of a register with the same id. Linux 6.12
+# does not print that (sync_linked_regs() marks nothing there), 7.3 does
 STALE = "stale"
 _BEGIN, _END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
 _REFUSED = re.compile(r"libbpf: prog '([^']*)': failed to load")

@@ -54,7 +54,7 @@ class Learnt:
         found: list[Known] = []
         for state in self.after if after else self.before:
             known = state.get(register)
-            if known is not None and known not in found:
+            if known is not None and STALE not in known.fields and known not in found:
                 found.append(known)
         return tuple(found)
 
@@ -179,14 +179,21 @@ def differences(model: Known, kernel: Known) -> tuple[str, ...]:
     if not same:
         return ("kind",)
     found = [] if model.null == kernel.null else ["null"]
-    found += [
-        name
-        for name in ("r", "vs")
-        if name in model.fields and model.fields[name] != kernel.fields.get(name, "0")
-    ]
+    if proven(model) != proven(kernel):
+        found.append("r")
+    sizes = {known.fields["vs"] for known in (model, kernel) if "vs" in known.fields}
+    if len(sizes) > 1:
+        found.append("vs")
     one, other = (model, kernel) if model.kind == "scalar" else (_placed(model), _placed(kernel))
     names = _WIDE + _NARROW + _BITS if model.kind == "scalar" else _WIDE
     return (*found, *(name for name in names if getattr(one, name) != getattr(other, name)))
+
+
+def proven(known: Known) -> int:
+    """Bytes behind a packet pointer that are known to be there; below 0: it is behind the end."""
+    number = int(known.fields.get("r", "0"), 0)
+    # a kernel prints -1 and -2 as hexadecimal numbers of 64 bits
+    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def _placed(known: Known) -> Known:

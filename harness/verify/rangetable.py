@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.bpf import disasm
 from harness.verify.kernel_log import U32, U64, Known
-from harness.verify.knowledge import Assertion, Learnt, differences, disagreements
+from harness.verify.knowledge import Assertion, Learnt, differences, disagreements, proven
 
 if TYPE_CHECKING:
     from harness.bpf.program import Program
@@ -56,6 +56,12 @@ def table(place: Assertion, model: Learnt, kernel: Learnt = _NOTHING) -> Table:
             mine, theirs = model.values(register, after=after), kernel.values(register, after=after)
             if not mine and not theirs:
                 continue
+            if (
+                after
+                and mine == model.values(register, after=False)
+                and not _more(kernel, register)
+            ):
+                continue
             agree = register not in wrong if mine and theirs else None
             rows.append(Row(register, when, mine, theirs, agree))
     rows.sort(key=lambda row: (int(row.register[1:]), row.when == "after"))
@@ -67,11 +73,12 @@ def _shown(place: Assertion, *sources: Learnt) -> list[str]:
     names = dict.fromkeys(place.registers)
     for source in sources:
         known = {name for state in source.after for name in state if name.startswith("R")}
-        names |= dict.fromkeys(name for name in sorted(known) if _learnt(source, name))
+        names |= dict.fromkeys(name for name in sorted(known) if _more(source, name))
     return list(names)
 
 
-def _learnt(source: Learnt, name: str) -> bool:
+def _more(source: Learnt, name: str) -> bool:
+    """Whether something of the register is known behind that was not known in front."""
     before, after = (source.values(name, after=each) for each in (False, True))
     return any(all(differences(new, old) for old in before) for new in after) and bool(before)
 
@@ -92,7 +99,7 @@ def words(known: Known) -> str:
     else:
         off = f"{known.off:+}" if known.off else ""
         text += f"{off}+({_number(known)})"
-    return text + (f" r={known.fields['r']}" if "r" in known.fields else "")
+    return text + (f" r={proven(known)}" if "r" in known.fields else "")
 
 
 def _number(known: Known) -> str:
@@ -142,8 +149,8 @@ def text(program: Program, tables: list[Table], *, kernel: bool) -> list[str]:
                 shown = head
         insn = disasm.instruction(program, each.place.pc)
         lines.append(f"  {each.place.pc}: {insn}")
-        if not each.paths[1]:
-            lines.append("      no path of the model leads behind it")
+        if each.paths[0] and not each.paths[1]:
+            lines.append("      never holds: every path of the model throws here")
         lines += _rows(each, kernel=kernel)
     return lines
 
@@ -196,6 +203,6 @@ def _known(known: Known) -> dict[str, Any]:
         "off": known.off,
         **{name: getattr(known, name) for name in _RANGES},
         "bits": {"value": known.value, "mask": known.mask},
-        **({"range": int(known.fields["r"])} if "r" in known.fields else {}),
+        **({"range": proven(known)} if "r" in known.fields else {}),
         **({"value_size": int(known.fields["vs"])} if "vs" in known.fields else {}),
     }

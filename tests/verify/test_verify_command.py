@@ -146,4 +146,4 @@ def test_page_shows_what_is_printed(capsys, monkeypatch, command, printed):
 
 
 def test_page_shows_something():
-    assert len(SHOWN) == 2
+    assert len(SHOWN) == 3
