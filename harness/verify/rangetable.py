@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _S32, _S64 = 1 << 31, 1 << 63
 _NOTHING = Learnt((), ())
+_WIDTH, _COLUMN = 100, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +158,17 @@ def text(program: Program, tables: list[Table], *, kernel: bool) -> list[str]:
 
 def _rows(each: Table, *, kernel: bool) -> list[str]:
     cells = [(row, _all(row.model), _all(row.kernel)) for row in each.rows]
-    width = max((len(model) for _, model, _ in cells), default=0)
+    width = max((len(model) for _, model, _ in cells if len(model) <= _COLUMN), default=0)
     lines = []
     for row, model, theirs in cells:
         head = f"      {row.register:3} {row.when:6}  "
         if not kernel:
             lines.append(head + model)
             continue
-        lines.append(f"{head}{model:{width}}  kernel: {theirs}  {_MARKS[row.agree]}".rstrip())
+        said = f"kernel: {theirs}  {_MARKS[row.agree]}".rstrip()
+        line = f"{head}{model:{width}}  {said}"
+        # what many paths know does not fit side by side
+        lines += [line] if len(line) <= _WIDTH else [head + model, " " * len(head) + said]
     return lines
 
 
