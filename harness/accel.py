@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness import tools
 from harness.errors import MachineLostError
-from harness.paths import cache_dir, locked, make_dir
+from harness.paths import cache_dir, locked, make_dir, replace_file
 
 _KVM = Path("/dev/kvm")
 _TOKEN = b"bpfthrow-probe: the guest is up"
@@ -205,7 +205,5 @@ def probe(*, refresh: bool = False) -> Accel:
             qemu, memory = _memory()
             found = decide(qemu, image, Path(tools.need("busybox")))
             make_dir(memory.parent)
-            partial = memory.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(found), indent=1))
-            partial.rename(memory)
+            replace_file(memory, json.dumps(asdict(found), indent=1).encode())
     return found

@@ -119,6 +119,22 @@ def staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Make `data` the content of `path` at once; whatever fails, it stays what it was.
+
+    Several processes may do so at the same time: the last one has the file. OSError.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
+    try:
+        # "x", not mkstemp(3): the umask says who may read it
+        with partial.open("xb") as file:
+            file.write(data)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def remove(path: Path) -> None:
     """Remove a directory tree if it is there: renamed first, so that nobody sees half of it."""
     if path.is_dir():

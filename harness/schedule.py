@@ -6,7 +6,6 @@ Owns the record of durations in the cache. Starts nothing.
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from harness import tools
 from harness.errors import BpfthrowError
 from harness.model import Case, Result, Verdict
-from harness.paths import cache_dir, locked
+from harness.paths import cache_dir, locked, replace_file
 
 # spec of a target -> "CASE HOOK" -> seconds that the target was busy with it
 Durations = dict[str, dict[str, float]]
@@ -70,7 +69,8 @@ def record(measured: Mapping[str, Iterable[tuple[Result, float]]]) -> None:
                 merged = known.pop(spec, {}) | cases
                 known[spec] = dict(list(merged.items())[-_KEPT_CASES:])
             kept = dict(list(known.items())[-_KEPT_TARGETS:])
-            _replace(durations_file(), json.dumps({"schema": _SCHEMA, "targets": kept}))
+            text = json.dumps({"schema": _SCHEMA, "targets": kept})
+            replace_file(durations_file(), text.encode())
     except (OSError, BpfthrowError) as error:
         tools.say(f"durations were not recorded: {getattr(error, 'message', None) or error}")
 
@@ -78,18 +78,6 @@ def record(measured: Mapping[str, Iterable[tuple[Result, float]]]) -> None:
 def _telling(result: Result) -> bool:
     # a crash ends a case early, and a deadline says nothing of the next time
     return result.observed.verdict in (Verdict.RAN, Verdict.REJECTED, Verdict.UNSUPPORTED)
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(partial).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(partial).unlink()
-        raise
 
 
 def expected_s(cases: Iterable[Case], known: Mapping[str, float]) -> float | None:

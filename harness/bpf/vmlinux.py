@@ -22,7 +22,7 @@ from harness import tools
 from harness.bpf import rawelf
 from harness.bpf.btf import Btf, parse
 from harness.errors import ObjectError, UsageError
-from harness.paths import cache_dir, make_dir
+from harness.paths import cache_dir, make_dir, replace_file
 
 _FIX = "give a vmlinuz, a vmlinux, an object with .BTF, or a file like /sys/kernel/btf/vmlinux"
 _BTF_MAGIC = b"\x9f\xeb"
@@ -111,9 +111,7 @@ def _cached(image: "bytes | mmap.mmap", key: str, name: str) -> bytes:
         found = section_of(name, unpack(name, image), ".BTF")
     try:
         make_dir(place.parent)
-        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as scratch:
-            scratch.write(found)
-        Path(scratch.name).replace(place)
+        replace_file(place, found)
     except (OSError, UsageError):
         pass  # a full disk costs the next run a second, not this one its result
     return found

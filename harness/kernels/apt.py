@@ -18,7 +18,7 @@ from pathlib import Path
 from harness import tools
 from harness.errors import UsageError, WorldError
 from harness.kernels.sources import Mirror, debian_mirror
-from harness.paths import cache_dir, locked, make_dir, require_space
+from harness.paths import cache_dir, locked, make_dir, replace_file, require_space
 
 _FRESH_S = 24 * 3600
 _DOWNLOAD_S = 1800
@@ -96,9 +96,7 @@ def sources(mirror: Mirror, suite: str) -> str:
 # At once or not at all: another thread's apt may be reading.
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(text)
-        partial.replace(path)
+        replace_file(path, text.encode())
 
 
 # Each time, since the host's mirror or proxy may have changed. Under the area's lock. Returns the

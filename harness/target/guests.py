@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError, WorldError
+from harness.paths import replace_file
 
 _PRIVATE_NAME = "bpfthrow"
 _END_TIMEOUT_S = 10.0
@@ -78,9 +79,7 @@ def detached() -> list[Detached]:
 
 def write_note(run_dir: Path, note: dict[str, object]) -> None:
     """Keep what detached() and `vm list` want to know of a guest."""
-    partial = run_dir / "machine.json.partial"
-    partial.write_text(json.dumps(note))
-    partial.rename(run_dir / "machine.json")
+    replace_file(run_dir / "machine.json", json.dumps(note).encode())
 
 
 def read_text(path: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness import tools
 from harness.errors import MachineLostError, WorldError
-from harness.paths import cache_dir, locked, remove, require_space, staged
+from harness.paths import cache_dir, locked, remove, replace_file, require_space, staged
 from harness.target.machine import Machine, recipe
 from harness.target.opening import Opening
 from harness.target.virtme import virtme_argv
@@ -84,9 +84,7 @@ class Saved:
         """Keep what the agent said: it says the same each time the guest is restored."""
         with suppress(OSError):  # the state was removed, or the disk is full: it is asked again
             # two runs may write it at once, the same words
-            partial = self.place / f"{_HELLO}.{os.getpid()}"
-            partial.write_text(json.dumps(answer))
-            partial.rename(self.place / _HELLO)
+            replace_file(self.place / _HELLO, json.dumps(answer).encode())
 
 
 def _place(machine: Machine) -> Path:

@@ -18,7 +18,7 @@ from typing import Protocol
 from harness import symbols, tools
 from harness.errors import BpfthrowError, WorldError
 from harness.kernels import Kernel
-from harness.paths import cache_dir, make_dir
+from harness.paths import cache_dir, make_dir, replace_file
 from harness.symbols import Symbols
 
 # kernels whose symbols are kept, about 1 MB each
@@ -92,9 +92,7 @@ def _asked(kernel: Kernel, guest: Guest) -> Symbols | None:
     packed = guest.kallsyms()
     file = _file(kernel)
     make_dir(file.parent)
-    scratch = file.with_name(f".{file.name}.partial")
-    scratch.write_bytes(packed)
-    scratch.replace(file)
+    replace_file(file, packed)
     older = sorted(file.parent.glob("*.z"), key=lambda path: path.stat().st_mtime)
     for path in older[:-_KEPT]:
         path.unlink(missing_ok=True)

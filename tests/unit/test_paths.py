@@ -56,6 +56,37 @@ def test_remains_of_a_killed_process_are_replaced(tmp_path):
     assert not list((tmp_path / "thing").iterdir())
 
 
+def test_replaced_file_has_one_writers_content(tmp_path):
+    target = tmp_path / "note"
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+
+    def write(data):
+        for _ in range(20):
+            paths.replace_file(target, data)
+
+    threads = [threading.Thread(target=write, args=(data,)) for data in contents]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert not target.exists() or target.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() in contents
+
+
+def test_file_that_is_not_replaced_stays(tmp_path, monkeypatch):
+    target = tmp_path / "note"
+    paths.replace_file(target, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        paths.replace_file(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_lock_makes_the_second_wait(cache):
     order = []
 

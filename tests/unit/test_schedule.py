@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 import multiprocessing
+from pathlib import Path
 
 import pytest
 from fake_target import case, ran
@@ -49,7 +50,7 @@ def test_a_record_that_cannot_be_written_stays_and_is_told(capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(schedule.os, "fdopen", full)
+    monkeypatch.setattr(Path, "replace", full)
     schedule.record({"vm:6.12": [(result(), 7.0)]})
     assert schedule.durations() == {"vm:6.12": {"throw/a test_run": 0.5}}
     assert "durations were not recorded" in capsys.readouterr().err
