@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 
 from harness import annotate, build, config, kernels, schedule, suite, tools
 from harness import run as pipeline
-from harness.compare import has_say
 from harness.errors import BpfthrowError, Exit, MachineLostError, UsageError
 from harness.model import Case, Result
 from harness.report import artifacts, detail, document, html, junit, markdown, table
@@ -195,7 +194,7 @@ def run(plan: Plan, started: Mapping[str, Begun]) -> int:
     shares = run_all(plan, started)
     header = header_of(plan, shares)
     found = [result for share in shares for result in share.results]
-    results = [_with_trace(result, plan.settings.profile) for result in found]
+    results = [pipeline.with_trace(result, plan.settings.profile) for result in found]
     _report(results, header, plan.settings)
     if getattr(plan.arguments, "annotate", None):
         marks = annotate.annotations(results, header, plan.settings.profile)
@@ -336,13 +335,6 @@ def _clang() -> str:
         return tools.run([build.find_clang(), "--version"]).splitlines()[0]
     except BpfthrowError:
         return ""  # nothing was compiled: only objects were given
-
-
-def _with_trace(result: Result, profile: str) -> Result:
-    if not result.differences or result.simulated is None or not has_say(result.simulated):
-        return result
-    trace = pipeline.traced(result.case, result.observed.provenance.kernel, profile)
-    return dataclasses.replace(result, simulated=dataclasses.replace(result.simulated, trace=trace))
 
 
 def _report(results: Sequence[Result], header: RunHeader, settings: config.Settings) -> None:

@@ -6,7 +6,6 @@ selection, the machines' life time and what pytest shows; judging is harness.run
 Nothing is compiled, fetched or booted unless a test that is going to run needs it.
 """
 
-import dataclasses
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -262,11 +261,7 @@ def _remembered(
 
     state = request.config.stash[_STATE]
     provenance = result.observed.provenance
-    if result.differences and result.simulated and result.simulated.verdict is Verdict.RAN:
-        trace = run.traced(result.case, provenance.kernel, state.settings.profile)
-        result = dataclasses.replace(
-            result, simulated=dataclasses.replace(result.simulated, trace=trace)
-        )
+    result = run.with_trace(result, state.settings.profile)
     if result.target not in state.tested:
         found = run.tested(target, result, machine.spec)
         state.tested |= {result.target: found} if found else {}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from harness.bpf.environment import NOWHERE, Environment
-from harness.compare import REACHED, compare, expectation_for, expected_verdict
+from harness.compare import REACHED, compare, expectation_for, expected_verdict, has_say
 from harness.environments import environment_of, needs_kernel
 from harness.errors import BpfthrowError, MachineLostError, ObjectError, UsageError, WorldError
 from harness.hooks import HOOKS
@@ -66,6 +66,18 @@ def traced(case: Case, release: str, profile: str = "") -> str:
     """The simulator's trace of a case, for the report of a difference."""
     environment = _environment(case, release)
     return run_case(case, profile or series_of(release), trace=True, environment=environment).trace
+
+
+def with_trace(result: Result, profile: str = "") -> Result:
+    """A result whose report needs the simulator's trace, with it; any other as it is.
+
+    A trace explains a difference from what the simulator says, where it has a say: also where it
+    says that the program is refused or faults, and never where it doubts its own answer.
+    """
+    if not result.differences or result.simulated is None or not has_say(result.simulated):
+        return result
+    trace = traced(result.case, result.observed.provenance.kernel, profile)
+    return dataclasses.replace(result, simulated=dataclasses.replace(result.simulated, trace=trace))
 
 
 def judge(case: Case, target: Target, profile: str = "", *, retries: int = 0) -> Result:

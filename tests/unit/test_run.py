@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The pipeline's order of things, with a fake target and a fake simulator."""
 
+import dataclasses
+
 import pytest
 
 from harness import run
 from harness.errors import MachineLostError, UsageError, WorldError
-from harness.model import Expectation, Observation, Verdict
+from harness.model import Difference, Expectation, Observation, Result, Verdict
 from harness.report.outcome import Outcome, outcome
 from tests.fake_target import FakeTarget, case, ran
 
@@ -25,6 +27,28 @@ def simulator(monkeypatch):
     run._simulated.cache_clear()
     yield asked
     run._simulated.cache_clear()
+
+
+def _differing(simulated):
+    wrong = Difference("retval", 1, 2, "the same", ("simulator", "kernel"))
+    return Result(CASES[0], "vm-6.12", ran(2), simulated, (wrong,))
+
+
+@pytest.mark.parametrize(
+    ("simulated", "told"),
+    [(ran(1), True),
+     (Observation(Verdict.REJECTED, message="simulator fault: x"), True),
+     (dataclasses.replace(ran(1), doubts=("the order of a map",)), False),
+     (Observation(Verdict.UNSUPPORTED), False),
+     (None, False)],
+    ids=["ran", "faults", "doubts", "no say", "not asked"],
+)  # fmt: skip
+def test_a_trace_belongs_to_a_difference_from_what_the_simulator_says(monkeypatch, simulated, told):
+    monkeypatch.setattr(run, "traced", lambda *_: "throw 64")
+    found = run.with_trace(_differing(simulated))
+    assert getattr(found.simulated, "trace", "") == ("throw 64" if told else "")
+    agreed = Result(CASES[0], "vm-6.12", ran(1), ran(1))
+    assert run.with_trace(agreed) is agreed
 
 
 def _raises(error):
