@@ -119,6 +119,13 @@ def staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def require_parents(*files: Path | None) -> None:
+    """UsageError for a file, where one is given, that has no directory to be written into."""
+    for file in files:
+        if file and not file.parent.is_dir():
+            raise UsageError(f"cannot write {file}: no directory {file.parent}")
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Make `data` the content of `path` at once; whatever fails, it stays what it was.
 

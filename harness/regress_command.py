@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness import config, regress, regress_report, regress_sides
 from harness.errors import UsageError
 from harness.kernels import spec
+from harness.paths import require_parents
 from harness.regress_model import (
     DURATION_FACTOR,
     STATISTICS_PERCENT,
@@ -93,9 +94,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare and report; the exit code."""
     policy = _policy(arguments)
-    for file in (arguments.json, arguments.markdown, arguments.summary):
-        if file and not file.parent.is_dir():
-            raise UsageError(f"cannot write {file}: no directory {file.parent}")
+    require_parents(arguments.json, arguments.markdown, arguments.summary)
     if arguments.patched_profile:
         semantics.profile(arguments.patched_profile)  # a name that nobody knows ends here
     base, patched = _sides(arguments)

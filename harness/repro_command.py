@@ -20,6 +20,7 @@ from harness.environments import environment_of
 from harness.errors import Exit, ObjectError, UsageError
 from harness.kernels import spec
 from harness.model import Observation, Verdict
+from harness.paths import require_parents
 from harness.repro_bundle import Bundle
 from harness.repro_load import Loaded, Pairs
 from harness.repro_log import evidence
@@ -66,8 +67,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load and report; the exit code."""
     settings = config.resolve(arguments)
-    if arguments.bundle and not arguments.bundle.parent.is_dir():
-        raise UsageError(f"cannot write {arguments.bundle}: no directory there")
+    require_parents(arguments.bundle)
     with ExitStack() as stack:
         subject = _subject(arguments.file, stack)
         programs = _programs(subject.obj, arguments.prog or list(subject.programs))

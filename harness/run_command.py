@@ -10,6 +10,7 @@ from harness import config, kernels, schedule
 from harness.errors import UsageError
 from harness.hooks import HOOKS
 from harness.kernels import catalogue, root, spec, store
+from harness.paths import require_parents
 from harness.target import boot
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = sorted(set(settings.hook) - set(HOOKS))
     if unknown:
         raise UsageError(f"unknown hook {unknown[0]!r}", fix="known: " + ", ".join(HOOKS))
-    for file in (settings.json, settings.junit, settings.html, settings.markdown):
-        if file and not file.parent.is_dir():
-            raise UsageError(f"cannot write {file}: no directory {file.parent}")
+    require_parents(settings.json, settings.junit, settings.html, settings.markdown)
     ledger = None
     if arguments.retry_culprit and not arguments.resume:
         raise UsageError("--retry-culprit goes with --resume")
