@@ -18,8 +18,6 @@ from harness.tags import OURS, Claims, parse_integer, parse_tags
 _TAG = re.compile(r"comment:(?:(\d+):)?((?:test_|load_)\w+)(?:=(.*))?", re.DOTALL)
 _NUMBERED = re.compile(r"(\d+)=(.*)", re.DOTALL)
 _IN_ORDER = {"test_expect_msg", "test_expect_not_msg"}
-# keys that progs/exceptions.h writes, too
-_SHARED = {"test_expect_success", "test_expect_failure", "test_expect_msg", "test_retval"}
 _UNPRIVILEGED = "_unpriv"
 # what the loader gives to a program that takes a packet: TEST_DATA_LEN zeros
 PACKET_BYTES = 64
@@ -40,12 +38,8 @@ _NAMES = {"_INT_MIN": -(1 << 31), "POINTER_VALUE": _POINTER_VALUE, "TEST_DATA_LE
 
 
 def is_style(tags: Iterable[str]) -> bool:
-    """Whether the programs of an object with these tags are written for the kernel's loader.
-
-    They are where one has a tag that only the kernel's header writes.
-    """
-    found = (_TAG.fullmatch(tag) for tag in tags)
-    return any(match and (match[1] or match[2] not in _SHARED) for match in found)
+    """Whether the programs of an object with these tags are written for the kernel's loader."""
+    return any(_TAG.fullmatch(tag) for tag in tags)
 
 
 def parse_kernel_tags(tags: Sequence[str], where: str) -> Claims:

@@ -3,7 +3,7 @@
 
 Owns the spelling of every tag (progs/exceptions.h has the macros, docs/writing-cases.md the
 table) and the errors for tags that are wrong. Does not know objects, programs or hooks: that is
-harness.suite. The `comment:test_` spelling is that of the kernel's selftests (test_loader.c).
+harness.suite. The tags of the kernel's selftests, `comment:test_...`, are harness.kerneltags'.
 """
 
 import ast
@@ -18,7 +18,6 @@ from harness.model import Expectation, Input, Verdict
 from harness.series import SERIES
 
 OURS = "bpfthrow:"
-_COMMENT = re.compile(r"comment:(?:\d+:)?(test_\w+)(?:=(.*))?", re.DOTALL)
 _NUMBERED = re.compile(r"(\d+)=(.*)", re.DOTALL)
 _REGEX_PART = re.compile(r"\{\{(.*?)\}\}")
 _C_NUMBER = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]+\b")
@@ -134,18 +133,14 @@ def parse_tags(tags: tuple[str, ...], where: str) -> Claims:
     """Read the tags of one program.
 
     `where` names the object and the program for errors. Raises ObjectError naming the tag.
-    Tags that are neither ours nor the kernel selftests' are left alone.
+    Tags that are not ours are left alone.
     """
     claims = Claims()
-    for tag in sorted(tags, key=_order):
-        key, value = _split(tag)
-        if key is None:
-            continue
-        put = _KEYS.get(key)
+    for tag in sorted((tag for tag in tags if tag.startswith(OURS)), key=_order):
+        key, _, value = tag.removeprefix(OURS).partition("=")
+        put = KEYS.get(key)
         if put is None:
-            if not tag.startswith(OURS):
-                continue  # the selftests know more than we do
-            known = ", ".join(sorted(name for name in _KEYS if not name.startswith("test_")))
+            known = ", ".join(sorted(KEYS))
             raise ObjectError(f"{where}: unknown tag {tag!r}", fix=f"known after {OURS}: {known}")
         try:
             put(claims, value)
@@ -153,11 +148,11 @@ def parse_tags(tags: tuple[str, ...], where: str) -> Claims:
             raise ObjectError(f"{where}: tag {tag!r}: {error.message}", fix=error.fix) from None
         except ValueError as error:
             raise ObjectError(f"{where}: tag {tag!r}: {error}") from None
-    _require_judged(claims, where)
+    require_judged(claims, where)
     return claims
 
 
-def _require_judged(claims: Claims, where: str) -> None:
+def require_judged(claims: Claims, where: str) -> None:
     """Refuse a claim that the program's verdict would drop, unless a series has the other one."""
     of_refusal = ["__msg"] * bool(claims.messages) + ["__errno"] * (claims.errno is not None)
     of_run = ["__retval"] * (claims.retval is not None)
@@ -173,17 +168,9 @@ def _require_judged(claims: Claims, where: str) -> None:
             raise ObjectError(message, fix=fix)
 
 
-def _split(tag: str) -> tuple[str | None, str]:
-    if tag.startswith(OURS):
-        key, _, value = tag.removeprefix(OURS).partition("=")
-        return key, value
-    match = _COMMENT.fullmatch(tag)
-    return (match[1], match[2] or "") if match else (None, "")
-
-
 def _order(tag: str) -> int:
-    # the number that __COUNTER__ put in, where there is one: "...=N=" or "comment:N:"
-    match = re.search(r"(?:=|^comment:)(\d+)(?:=|:)", tag)
+    # the number that __COUNTER__ put in, where there is one
+    match = re.search(r"=(\d+)=", tag)
     return int(match[1]) if match else 0
 
 
@@ -204,7 +191,10 @@ def _put_input(claims: Claims, value: str) -> None:
     claims.inputs.append(parse_input(spec, name))
 
 
-def _put_retval_of(claims: Claims, value: str) -> None:
+def _put_retval(claims: Claims, value: str) -> None:
+    if "=" not in value:
+        claims.retval = parse_integer(value) & 0xFFFFFFFF
+        return
     name, number = _pair(value, "INPUT=VALUE")
     claims.retval_of[name] = parse_integer(number) & 0xFFFFFFFF
 
@@ -241,10 +231,6 @@ def _put_on(claims: Claims, value: str) -> None:
         claims.on_series.setdefault(series, []).append((kind, argument))
 
 
-def _put_retval(claims: Claims, value: str) -> None:
-    claims.retval = parse_integer(value) & 0xFFFFFFFF
-
-
 def _put_message(claims: Claims, value: str) -> None:
     claims.messages.append(_message(value))
 
@@ -278,14 +264,13 @@ def _put_target(claims: Claims, _value: str) -> None:
     claims.is_target = True
 
 
-_KEYS: dict[str, Callable[[Claims, str], None]] = {
-    "test_retval": _put_retval,
-    "test_expect_success": lambda claims, _: _put_verdict(claims, Verdict.RAN),
-    "test_expect_failure": lambda claims, _: _put_verdict(claims, Verdict.REJECTED),
-    "test_expect_msg": _put_message,
+KEYS: dict[str, Callable[[Claims, str], None]] = {
+    "success": lambda claims, _: _put_verdict(claims, Verdict.RAN),
+    "failure": lambda claims, _: _put_verdict(claims, Verdict.REJECTED),
+    "msg": _put_message,
     "hook": lambda claims, value: claims.hooks.append(value),
     "input": _put_input,
-    "retval": _put_retval_of,
+    "retval": _put_retval,
     "global": _put_global,
     "needs": lambda claims, value: claims.needs.append(value),
     "repeat": _put_repeat,

@@ -6,7 +6,9 @@
 #ifndef BPFTHROW_EXCEPTIONS_H
 #define BPFTHROW_EXCEPTIONS_H
 
+#ifndef __VMLINUX_H__ /* that file has all types, and must come first */
 #include <linux/bpf.h>
+#endif
 #include <bpf/bpf_helpers.h>
 
 #ifndef __ksym
@@ -108,13 +110,13 @@ extern void bpf_throw(__u64 cookie) __weak __ksym;
 
 /* ---- what should become of the program: read by harness/suite.py ------------------------ */
 
-/* Spelt as in the kernel's selftests. */
-#define __retval(value) __bpfthrow_tag("comment:test_retval=" __bpfthrow_expand(value))
-#define __success	__bpfthrow_tag("comment:test_expect_success")
-#define __failure	__bpfthrow_tag("comment:test_expect_failure")
-#define __msg(text)	__bpfthrow_tag("comment:test_expect_msg=" __bpfthrow_number "=" text)
+/* Names as in the kernel's selftests, where they mean a little less: their tags are others. */
+#define __retval(value) __bpfthrow_ours("retval", __bpfthrow_expand(value))
+#define __success	__bpfthrow_tag("bpfthrow:success")
+#define __failure	__bpfthrow_tag("bpfthrow:failure")
+#define __msg(text)	__bpfthrow_ours("msg", __bpfthrow_number "=" text)
 
-/* Ours. */
+/* Ours alone. */
 #define __hook(name)		 __bpfthrow_ours("hook", name)
 #define __input(name, spec)	 __bpfthrow_ours("input", __bpfthrow_number "=" #name "=" spec)
 #define __retval_of(name, value) __bpfthrow_ours("retval", #name "=" __bpfthrow_expand(value))

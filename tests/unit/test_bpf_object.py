@@ -57,7 +57,7 @@ def test_programs_and_their_tags(obj):
     seen = {p.name: (p.section, p.autoload) for p in obj.programs}
     assert seen == {"target": ("?tc", False), "entry": ("tc", True)}
     tags = obj.program("entry").tags
-    assert "comment:test_retval=5" in tags
+    assert "bpfthrow:retval=5" in tags
     assert "bpfthrow:hook=test_run" in tags
     assert obj.program("entry").exception_callbacks == ("handler",)
     assert obj.license == "GPL"
