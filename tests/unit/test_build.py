@@ -144,6 +144,57 @@ def test_missing_header_names_the_package(source, tmp_path):
         build([source], tmp_path / "out", str(fake))
 
 
+def test_header_of_ones_own_flags_is_explained(source, tmp_path):
+    source.write_text(GOOD.replace("own.h", "elsewhere/own.h"))
+    with pytest.raises(UsageError, match="compile it yourself"):
+        build([source], tmp_path / "out")
+    source.write_text(GOOD.replace("own.h", "vmlinux.h"))
+    with pytest.raises(UsageError, match="format c > vmlinux.h"):
+        build([source], tmp_path / "out")
+
+
+def test_warnings_are_the_users_own_affair(source, tmp_path):
+    source.write_text(GOOD.replace("{", "{\n\tint unused;\n\tstruct { struct none; int y; } z;", 1))
+    assert build([source], tmp_path / "out")
+
+
+VMLINUX_H = """#ifndef __VMLINUX_H__
+#define __VMLINUX_H__
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef int __s32;
+typedef long long __s64;
+struct pt_regs {
+	unsigned long di;
+};
+#endif
+"""
+
+
+def test_generated_types_of_the_kernel_go_before_our_header(source, tmp_path):
+    (source.parent / "vmlinux.h").write_text(VMLINUX_H)
+    source.write_text(
+        """#include "vmlinux.h"
+#include "exceptions.h"
+#include <bpf/bpf_tracing.h>
+
+SEC("kprobe/x")
+int probe(struct pt_regs *regs)
+{
+	if (PT_REGS_PARM1(regs))
+		bpf_throw(1);
+	return 0;
+}
+"""
+    )
+    assert build([source], tmp_path / "out")
+
+
 def test_missing_clang_names_the_package(source, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CLANG", raising=False)
