@@ -27,7 +27,7 @@ _PROGRESS_S = 30.0
 _MARK = "compiling"
 # what was written so shortly before the end of a build that nobody could end may be half a file
 _DOUBTFUL_S = 60.0
-_KEPT = (".config", "build.log", "configured", "steps", _MARK)
+_KEPT = (".config", "configured", "steps", _MARK)
 
 
 class CompileError(UsageError):
