@@ -11,8 +11,14 @@ import functools
 from harness.bpf.elf import Object
 from harness.bpf.environment import NOWHERE, Environment, read_kconfig
 from harness.bpf.vmlinux import kernel_types
-from harness.kernels import builder, catalogue, store
+from harness.kernels import builds, catalogue, store
 from harness.kernels.image import version_of
+
+
+def environment_of_series(series: str) -> Environment | None:
+    """What is known of the newest cached kernel of a series; None: none is cached."""
+    kernel = store.newest_cached(catalogue.load(), series)
+    return environment_of(kernel.release) if kernel else None
 
 
 def needs_kernel(obj: Object) -> bool:
@@ -23,7 +29,7 @@ def needs_kernel(obj: Object) -> bool:
 @functools.cache
 def environment_of(release: str) -> Environment:
     """What is known of the kernel of this release (uname -r). Raises ObjectError, UsageError."""
-    known = [*store.cached(catalogue.load()), *builder.cached()]
+    known = [*store.cached(catalogue.load()), *builds.cached()]
     # the last: a name that was built again stands for the newest build
     kernel = next((k for k in reversed(known) if k.release == release), None)
     if kernel is None:

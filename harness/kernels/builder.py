@@ -10,21 +10,19 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import tools
 from harness.errors import UsageError
-from harness.kernels import catalogue, kconfig, patchset, source
-from harness.kernels.image import Kernel, release_of, should_throw
+from harness.kernels import builds, catalogue, kconfig, patchset, source
+from harness.kernels.image import Kernel, release_of
 from harness.kernels.making import compile_kernel
 from harness.kernels.patchset import Patch
 from harness.kernels.source import Source
-from harness.paths import VM_DIR, cache_dir, locked, require_space, size_bytes, staged
+from harness.paths import locked, require_space, size_bytes, staged
 
-FRAGMENT = VM_DIR / "guest.config"
-_NOTE = "build.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
 # objects and debug information of a small configuration; what a build that goes on takes at least
 _OUTPUT_BYTES = 3 << 30
@@ -46,50 +44,6 @@ class Order:
     jobs: int = 0
 
 
-def builds_dir() -> Path:
-    """Where finished kernels are, one directory each."""
-    return cache_dir() / "builds"
-
-
-def find(name: str) -> Kernel:
-    """The kernel that was built under a name. UsageError listing what there is."""
-    known = {kernel.name: kernel for kernel in cached()}
-    if name not in known:
-        raise UsageError(
-            f"no kernel was built as {name!r} (there are: {', '.join(known) or 'none'})",
-            fix="bpfthrow kernels build --source deb:linux-source-7.3 --name NAME",
-        )
-    return known[name]
-
-
-def cached() -> Iterator[Kernel]:
-    """Every finished kernel, the oldest first; a name that was used again stands for the newest."""
-    places = builds_dir().glob("[!.]*") if builds_dir().is_dir() else ()
-    for place in sorted(places, key=lambda path: path.stat().st_mtime):
-        kernel = _read(place)
-        if kernel is not None:
-            yield kernel
-
-
-def _read(place: Path) -> Kernel | None:
-    try:
-        note = json.loads((place / _NOTE).read_text())
-        release = note["release"]
-        image = place / "bzImage"
-        image.stat()
-        return Kernel(
-            name=note["name"],
-            release=release,
-            image=image,
-            modules=None,
-            config=place / "config",
-            expects_throw=should_throw(release),
-            origin=f"build:{note['name']} ({note['origin']})",
-        )
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def build(order: Order) -> Kernel:
     """The kernel of an order: from the cache, or compiled.
 
@@ -97,7 +51,7 @@ def build(order: Order) -> Kernel:
     compile (its first error; the log stays).
     """
     plan = plan_of(order)
-    done = _read(plan.place)
+    done = builds.read(plan.place)
     if done is not None:
         os.utime(plan.place)
         return done
@@ -106,7 +60,7 @@ def build(order: Order) -> Kernel:
     found = source.obtain(plan.source)
     content = patchset.apply(plan.patches, found.original)
     with locked(f"source-{found.key}", f"building {plan.name}") as held:
-        done = _read(plan.place)  # another process may have built it meanwhile
+        done = builds.read(plan.place)  # another process may have built it meanwhile
         if done is None:
             _require_space(plan, unpacked=True)
             found.patch(content)
@@ -120,7 +74,7 @@ def build(order: Order) -> Kernel:
                 "seconds": round(seconds, 1),
             }
             _store(out, plan, note)
-            done = _read(plan.place)
+            done = builds.read(plan.place)
     if done is None:
         raise UsageError(f"the build {plan.place.name} vanished from the cache")
     return done
@@ -140,7 +94,7 @@ class Plan:
     @property
     def place(self) -> Path:
         """The finished kernel's directory."""
-        return builds_dir() / f"{self.name}-{self.key}"
+        return builds.builds_dir() / f"{self.name}-{self.key}"
 
 
 def plan_of(order: Order) -> Plan:
@@ -153,7 +107,7 @@ def plan_of(order: Order) -> Plan:
             raise UsageError(f"{program} is not installed", fix="make setup-build")
     patches = patchset.read(order.patches) if order.patches else []
     name = _name(order, patches)
-    ours = kconfig.read(FRAGMENT)
+    ours = kconfig.read(kconfig.FRAGMENT)
     theirs = [option for path in order.fragments for option in kconfig.read(path)]
     kconfig.check_kept(ours, theirs)
     wanted = source.find(order.source)
@@ -220,7 +174,7 @@ def _configure(
         out.mkdir(parents=True, exist_ok=True)
         tools.run([*make, "allnoconfig"], what="make allnoconfig failed")
         argv = [tools.own("virtme-configkernel"), "--update"]
-        for fragment in (FRAGMENT, *fragments):
+        for fragment in (kconfig.FRAGMENT, *fragments):
             argv += ["--custom", str(fragment.resolve())]
         tools.run([*argv, f"O={out}"], cwd=found.tree, what="virtme-ng cannot configure it")
     kconfig.check(config, options)
@@ -250,4 +204,6 @@ def _store(out: Path, plan: Plan, note: dict[str, object]) -> None:
                 f"{plan.name} came out without BTF: no program can call bpf_throw there",
                 fix=f"see what pahole says in {out}/{plan.name}.log",
             )
-        (staging / _NOTE).write_text(json.dumps(note | {"release": release_of(image)}, indent=1))
+        (staging / builds.NOTE).write_text(
+            json.dumps(note | {"release": release_of(image)}, indent=1)
+        )

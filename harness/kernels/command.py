@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Exit, UsageError
-from harness.kernels import build_command, builder, catalogue, keys, prune, source, spec, store
+from harness.kernels import build_command, builds, catalogue, keys, prune, source, spec, store
 from harness.kernels.image import Kernel, as_json
 from harness.paths import size_bytes
 
@@ -96,7 +96,7 @@ def _built_row(kernel: Kernel) -> dict[str, Any]:
 
 
 def _list(args: argparse.Namespace) -> int:
-    rows = [*_rows(catalogue.load()), *map(_built_row, builder.cached())]
+    rows = [*_rows(catalogue.load()), *map(_built_row, builds.cached())]
     if args.json:
         print(json.dumps(rows, indent=1))
         return Exit.OK
@@ -153,7 +153,7 @@ def _need_cached(known: catalogue.Catalogue, name: str) -> Kernel:
 def _path(args: argparse.Namespace) -> int:
     known = catalogue.load()
     if args.name.startswith("build:"):
-        return _print_kernels([builder.find(args.name.removeprefix("build:"))], args)
+        return _print_kernels([builds.find(args.name.removeprefix("build:"))], args)
     return _print_kernels([_need_cached(known, name) for name in _names([args.name], known)], args)
 
 
@@ -182,7 +182,7 @@ def _rm(args: argparse.Namespace) -> int:
         removed = prune.remove_sources()
     elif args.all:
         removed = prune.remove_kernels(list(store.cached(known))) + prune.remove_archives()
-        removed += prune.remove_builds(list(builder.cached()))
+        removed += prune.remove_builds(list(builds.cached()))
     else:
         removed = _rm_names(args.names, known)
     if args.json:
@@ -198,11 +198,11 @@ def _rm(args: argparse.Namespace) -> int:
 def _rm_names(words: list[str], known: catalogue.Catalogue) -> list[prune.Removed]:
     built = [each.removeprefix("build:") for each in spec.expand(words) if each[:6] == "build:"]
     for name in built:
-        builder.find(name)
+        builds.find(name)
     names = _names([word for word in words if not word.startswith("build:")], known)
     for name in names:
         _need_cached(known, name)
     fetched = [each for each in store.cached(known) if each.name in names]
     # of one name there may be several builds
-    compiled = [each for each in builder.cached() if each.name in built]
+    compiled = [each for each in builds.cached() if each.name in built]
     return prune.remove_kernels(fetched) + prune.remove_builds(compiled)

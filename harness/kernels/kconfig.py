@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.paths import VM_DIR
 
+# of every kernel that is built here
+FRAGMENT = VM_DIR / "guest.config"
 _SET = re.compile(r"(CONFIG_\w+)=(.+)")
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set")
-
-
 # without these no guest starts
 _BOOT = (
     "CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_BLK", "CONFIG_VIRTIO_CONSOLE", "CONFIG_EROFS_FS",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import tools
-from harness.kernels import builder, source, store
+from harness.kernels import builds, source, store
 from harness.kernels.catalogue import Catalogue
 from harness.kernels.image import Kernel
 from harness.kernels.root import recipe_hash
@@ -68,7 +68,7 @@ def _stale_roots() -> Iterator[Path]:
 # No download takes so long: what a killed process left, whoever it was.
 def _stale_partials() -> Iterator[Path]:
     places = [store.kernels_dir(), trees_dir(), cache_dir() / "root"]
-    for place in (*places, builder.builds_dir(), source.sources_dir()):
+    for place in (*places, builds.builds_dir(), source.sources_dir()):
         for partial in _children(place):
             if partial.name.startswith(".") and _age_s(partial) > _ABANDONED_S:
                 yield partial
@@ -132,7 +132,7 @@ def _remove_guests(kernel: Kernel) -> list[Removed]:
 
 # A name that was used again stands for the newest; the others can be had by no name.
 def _superseded() -> list[Kernel]:
-    built = list(builder.cached())
+    built = list(builds.cached())
     newest = {kernel.name: kernel for kernel in built}
     return [kernel for kernel in built if newest[kernel.name] != kernel]
 
@@ -140,8 +140,8 @@ def _superseded() -> list[Kernel]:
 def remove_builds(kernels: list[Kernel]) -> list[Removed]:
     """Kernels that were compiled here; their sources stay, so that they are built again soon."""
     removed = []
-    left = {kernel.image for kernel in builder.cached()} - {kernel.image for kernel in kernels}
-    releases = {kernel.release for kernel in builder.cached() if kernel.image in left}
+    left = {kernel.image for kernel in builds.cached()} - {kernel.image for kernel in kernels}
+    releases = {kernel.release for kernel in builds.cached() if kernel.image in left}
     for kernel in kernels:
         removed.append(_remove(kernel.image.parent))
         if kernel.release not in releases:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.kernels import builder, catalogue, kconfig, modules, store
+from harness.kernels import builds, catalogue, kconfig, modules, store
 from harness.kernels.image import Kernel, numbers, release_of, should_throw
 from harness.paths import cache_dir, locked, staged
 
@@ -78,7 +78,7 @@ def from_tree(path: Path) -> Kernel:
 
 def _require_options(config: Path, what: str, *, modules: bool) -> None:
     """Said before a boot that could only fail."""
-    lost = kconfig.lacking(config, kconfig.read(builder.FRAGMENT), modules=modules)
+    lost = kconfig.lacking(config, kconfig.read(kconfig.FRAGMENT), modules=modules)
     if lost:
         lines = "".join(f"\n  {each.name} ({each.why})" for each in lost)
         built = "" if modules else ", built in"
@@ -176,7 +176,7 @@ def _builds(spec: str) -> list[str]:
     pattern = spec.removeprefix("build:")
     if pattern == spec or not set("*?[") & set(pattern):
         return []
-    built = list(dict.fromkeys(kernel.name for kernel in builder.cached()))
+    built = list(dict.fromkeys(kernel.name for kernel in builds.cached()))
     found = [f"build:{name}" for name in built if fnmatchcase(name, pattern)]
     if not found:
         raise UsageError(
@@ -192,7 +192,7 @@ def _elsewhere(spec: str) -> Kernel:
     if kind == "tree":
         return from_tree(Path(rest))
     if kind == "build":
-        return builder.find(rest)
+        return builds.find(rest)
     return from_image(Path(spec))
 
 

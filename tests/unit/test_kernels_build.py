@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from kernel_tree import FIRST, SECOND, write_programs, write_tree
 
+from harness import paths
 from harness.errors import UsageError
-from harness.kernels import builder, making, source, spec
+from harness.kernels import builder, builds, making, source, spec
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_another_series_is_another_build_of_the_same_tree(world, tmp_path):
     two = builder.build(builder.Order(str(world), (_series(tmp_path, "TWO"),), name="two"))
     plain = builder.build(builder.Order(str(world), name="base"))
     assert len({one.image, two.image, plain.image}) == 3
-    assert len(list((builder.cache_dir() / "sources").glob("[!.]*"))) == 1
+    assert len(list((paths.cache_dir() / "sources").glob("[!.]*"))) == 1
 
 
 def test_code_that_does_not_compile_shows_its_first_error_and_keeps_the_log(world, tmp_path):
@@ -67,7 +68,7 @@ def test_code_that_does_not_compile_shows_its_first_error_and_keeps_the_log(worl
         builder.build(order)
     log = Path(e.value.fix.removeprefix("the whole log: "))
     assert "Error 2" in log.read_text()
-    assert not list(builder.cached())
+    assert not list(builds.cached())
     assert builder.build(builder.Order(str(world), (_series(tmp_path, "TWO"),))).name == "mine"
 
 
@@ -76,7 +77,7 @@ def test_a_series_that_does_not_apply_builds_nothing(world, tmp_path):
     late.write_text(SECOND)
     with pytest.raises(UsageError, match="does not apply"):
         builder.build(builder.Order(str(world), (late,)))
-    assert not builder.builds_dir().exists()
+    assert not builds.builds_dir().exists()
 
 
 def test_a_configuration_that_lost_an_option_is_not_built(world, tmp_path, monkeypatch):
@@ -86,7 +87,7 @@ def test_a_configuration_that_lost_an_option_is_not_built(world, tmp_path, monke
     (tmp_path / "bin/virtme-configkernel").write_text("#!/bin/sh\nexit 0\n")
     with pytest.raises(UsageError, match=r"CONFIG_KASAN=y \(wanted\)"):
         builder.build(order)
-    assert not list(builder.cached())
+    assert not list(builds.cached())
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def _hanging():
     """Process of the make that hangs, once it does."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for note in builder.cache_dir().glob("sources/*/out-*/hangs"):
+        for note in paths.cache_dir().glob("sources/*/out-*/hangs"):
             if note.read_text():
                 return int(note.read_text())
         time.sleep(0.05)
@@ -144,13 +145,13 @@ def test_an_interrupt_ends_make_and_leaves_nothing(start):
     process.send_signal(signal.SIGINT)
     assert process.wait(20) != 0
     assert _gone(make, 1)
-    assert not list(builder.cached())
+    assert not list(builds.cached())
 
 
 def test_a_harness_that_is_killed_takes_make_along_and_the_next_one_goes_on(start, world, tmp_path):
     process = start("hang")
     make = _hanging()
-    (out,) = builder.cache_dir().glob("sources/*/out-*")
+    (out,) = paths.cache_dir().glob("sources/*/out-*")
     # as if it had been written when the power went: newer than all before it
     old, half = out / "old.o", out / "half.o"
     old.touch()
@@ -174,7 +175,7 @@ def test_two_harnesses_build_the_same_kernel_once(start, world, tmp_path):
     assert (first.returncode, second.returncode) == (0, 0), (one[1], two[1])
     assert one[0] == two[0]
     assert f"waiting for process {first.pid}, which is building mine" in two[1]
-    assert len(list(builder.cached())) == 1
+    assert len(list(builds.cached())) == 1
 
 
 def test_compilers_that_outlive_their_harness_hold_its_lock(start):
@@ -215,15 +216,15 @@ def test_a_name_that_was_never_built(world):
 def test_a_damaged_build_is_as_good_as_absent(world, tmp_path):
     kernel = builder.build(builder.Order(str(world), name="x"))
     (kernel.image.parent / "build.json").write_text(json.dumps({"name": "x"}))
-    assert not list(builder.cached())
+    assert not list(builds.cached())
 
 
 def test_what_was_built_is_found_without_its_source(world, tmp_path):
     order = builder.Order(str(world), (_series(tmp_path, "TWO"),))
     kernel = builder.build(order)
-    shutil.rmtree(builder.cache_dir() / "sources")
+    shutil.rmtree(paths.cache_dir() / "sources")
     assert builder.build(order) == kernel
-    assert not (builder.cache_dir() / "sources").exists()
+    assert not (paths.cache_dir() / "sources").exists()
 
 
 def test_space_is_asked_for_before_anything_is_unpacked(world, monkeypatch):
@@ -237,7 +238,7 @@ def test_space_is_asked_for_before_anything_is_unpacked(world, monkeypatch):
     with pytest.raises(UsageError, match="no space for building plain"):
         builder.build(builder.Order(str(world)))
     assert asked == [builder._OUTPUT_BYTES + source.TREE_BYTES]
-    assert not (builder.cache_dir() / "sources").exists()
+    assert not (paths.cache_dir() / "sources").exists()
 
 
 def test_a_fragment_may_not_turn_off_what_every_guest_needs(world, tmp_path):
@@ -250,7 +251,7 @@ def test_a_fragment_may_not_turn_off_what_every_guest_needs(world, tmp_path):
     words = caught.value.message
     assert "f.config:2: CONFIG_DEBUG_INFO_BTF (kfuncs and tags are found through" in words
     assert "f.config:3: CONFIG_UNWINDER_ORC (x86-64 unwinds a throw with it" in words
-    assert not (builder.cache_dir() / "sources").exists()
+    assert not (paths.cache_dir() / "sources").exists()
 
 
 def test_a_kernel_that_came_out_without_btf_is_none(world, tmp_path):
@@ -259,7 +260,7 @@ def test_a_kernel_that_came_out_without_btf_is_none(world, tmp_path):
         builder.build(builder.Order(str(world), name="x"))
     log = caught.value.fix.rpartition(" ")[2]
     assert "CC      kernel/bpf/x.o" in Path(log).read_text()
-    assert not list(builder.cached())
+    assert not list(builds.cached())
 
 
 def test_options_that_a_series_brings_are_settled_before_make_asks(world, tmp_path):
@@ -267,7 +268,7 @@ def test_options_that_a_series_brings_are_settled_before_make_asks(world, tmp_pa
     asks = 'if "olddefconfig" in words:\n'
     make.write_text(make.read_text().replace(asks, f'{asks}    open(out + "/asked", "w")\n'))
     builder.build(builder.Order(str(world), (_series(tmp_path, "ONE"),), name="one"))
-    (out,) = builder.cache_dir().glob("sources/*/out-*")
+    (out,) = paths.cache_dir().glob("sources/*/out-*")
     assert not (out / "asked").exists()
     builder.build(builder.Order(str(world), (_series(tmp_path, "TWO"),), name="two"))
     assert (out / "asked").exists()

@@ -42,7 +42,7 @@ def built(monkeypatch):
 
     def known(*names):
         kernels = [Kernel(n, n, Path(n), None, None, expects_throw=True, origin="") for n in names]
-        monkeypatch.setattr(spec.builder, "cached", lambda: iter(kernels))
+        monkeypatch.setattr(spec.builds, "cached", lambda: iter(kernels))
 
     return known
 
