@@ -100,7 +100,6 @@ def _own(walk: Walk, insn: Insn) -> int:
         may_throw = global_functions.call(walk, index)
         if may_throw:
             walk.push(walk.state.copy(), walk.pc + 1)
-            walk.explored.threw = True
             throws.check_held(walk, throws=True, called=True)
             throws.end_in_loop(walk)
             return ENDS

@@ -8,8 +8,9 @@ programs. Bugs that need a second program or a tracer (B, E, F) are not to be se
 from harness.bpf import isa
 from harness.bpf.isa import Insn
 from harness.bpf.sections import program_type
+from harness.verify import removal
 from harness.verify.callgraph import CallGraph
-from harness.verify.prediction import Explored, Subject
+from harness.verify.prediction import Explored, NotModelled, Subject
 from harness.verify.rules import rules_of
 from harness.verify.stacks import deepest
 from harness.verify.structure import jump_target
@@ -26,6 +27,7 @@ def bugs(subject: Subject, graph: CallGraph, explored: Explored | None) -> tuple
         _stale_callback(subject, graph, explored),
         _throw_in_loop(subject, graph),
         _private_stack(subject, graph),
+        _lost_address(subject, explored),
     )
     leaks = sorted(explored.leaks) if explored is not None else []
     return (*(each for each in found if each), *(f"G: {each}" for each in leaks))
@@ -105,4 +107,21 @@ def _private_stack(subject: Subject, graph: CallGraph) -> str:
     return (
         f"D: {subject.program.name}() has {size} bytes of stack, which a {kind} program gets as a "
         "private one; a throw then returns to the kernel with wrong registers (x86-64)"
+    )
+
+
+def _lost_address(subject: Subject, explored: Explored | None) -> str:
+    """H: an address keeps its distance when the function there is removed."""
+    if explored is None or not explored.seen:
+        return ""
+    try:
+        lost = [name for _, name in removal.lost_addresses(subject.program, explored)]
+    except NotModelled:
+        return ""
+    if not lost:
+        return ""
+    names = ", ".join(f"{name}()" for name in dict.fromkeys(lost))
+    return (
+        f"H: {names} is never called and is removed, its address is still taken: the load fails "
+        "with EFAULT, and the kernel warns of a bug of its own"
     )

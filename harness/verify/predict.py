@@ -12,7 +12,7 @@ from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.program import Program
 from harness.sim import semantics
 from harness.sim.semantics import Profile
-from harness.verify import attach, exceptions, known_bugs, loading, signatures, structure
+from harness.verify import attach, exceptions, known_bugs, loading, removal, signatures, structure
 from harness.verify.callgraph import CallGraph
 from harness.verify.explore import explore
 from harness.verify.prediction import (
@@ -97,6 +97,7 @@ class _Run:
             loading.require_known(self.subject, self.environment, error.pc)
             raise
         exceptions.check_walk(self.subject, self.graph, self.explored)
+        removal.check(self.subject, self.explored)
 
     def _check_whatever_paths_say(self, unknown: NotModelled) -> None:
         """A program that breaks a rule of its call graph is refused, by it or by an earlier one."""

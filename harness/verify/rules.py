@@ -45,6 +45,8 @@ class Rules:
     # a callback that tail-calls, in the exception callback only or in any
     tail_call_in_callback: str
     tail_call_in_any_callback: bool
+    # what is said of the address of a function that was removed; before 6.17 to the kernel's log
+    no_function_there: str
 
 
 _V6_12 = Rules(
@@ -63,6 +65,7 @@ _V6_12 = Rules(
     timers_anywhere=False,
     tail_call_in_callback="cannot tail call within exception cb",
     tail_call_in_any_callback=False,
+    no_function_there="",
 )
 _V6_18 = replace(
     _V6_12,
@@ -70,6 +73,7 @@ _V6_18 = replace(
     more_argument_tags=frozenset({"untrusted"}),
     private_stacks=True,
     loses_throws_in_loops=True,
+    no_function_there="verifier bug: No program to jit at insn {{-?[0-9]+}} (subprog < 0)",
 )
 _V7_3 = replace(
     _V6_18,
