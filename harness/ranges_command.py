@@ -20,7 +20,7 @@ from harness.build import SOURCE_SUFFIX, build
 from harness.errors import Exit, UsageError
 from harness.model import Case, Loading, Observation, Verdict
 from harness.series import SERIES, series_of
-from harness.sim import kernelargs, semantics
+from harness.sim import semantics
 from harness.verify import command, kernel_log, knowledge, loading, prediction, rangetable
 from harness.verify.explain import words
 from harness.verify.knowledge import Learnt
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.ranges:
         if asks:
             raise UsageError("--kernel goes with --ranges", fix="bpfthrow repro asks kernels")
-        return command.run(args)
+        return command.run(args, _kernels)
     if args.explain or args.output:
         raise UsageError("--ranges goes neither with --explain nor with -o csv")
     if asks and args.profiles:
@@ -64,6 +64,13 @@ def run(args: argparse.Namespace) -> int:
     found = list(_asked(args, obj, programs) if asks else _modelled(args, obj, programs))
     _print(args, found, asked=asks)
     return _exit_code(found)
+
+
+def _kernels(obj: Object, profile: str) -> Environment | None:
+    """What libbpf would ask the newest kernel of the series that is in the cache, if any is."""
+    from harness.environments import environment_of_series, needs_kernel  # noqa: PLC0415
+
+    return environment_of_series(profile) if needs_kernel(obj) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +99,8 @@ def _modelled(
 ) -> Iterator[Ranges]:
     for program in programs:
         for name in dict.fromkeys(args.profiles or SERIES):
-            given = argparse.Namespace(**(vars(args) | {"profile": name}))
-            yield ranges(obj, program, name, kernelargs.read(given), args.budget)
+            environment = command.environment_for(args, obj, name, _kernels)
+            yield ranges(obj, program, name, environment, args.budget)
 
 
 def _asked(args: argparse.Namespace, obj: Object, programs: Sequence[Function]) -> Iterator[Ranges]:

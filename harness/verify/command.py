@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.environment import Environment
@@ -35,11 +35,17 @@ _EPILOG = f"""examples:
   bpfthrow verify core.bpf.o --btf /boot/vmlinuz-6.12 --profile 6.12
 
 The answer is a prediction of a model of the verifier; only --kernel asks a kernel. What the model
-does not know is `unknown`, with the reason. Profiles: {", ".join(SERIES)}.
+does not know is `unknown`, with the reason. Profiles: {", ".join(SERIES)}. Where a program asks
+for the kernel's types (CO-RE, vmlinux.h) and no option names any, those of the kernels that this
+tool has fetched are taken.
 
 exit codes: 0 accepted by all profiles, 1 rejected or unknown, or model and kernel differ,
   2 wrong usage or a broken file, 128 a kernel could not be asked
 """
+
+
+# what a kernel of that profile gives to an object that asks for it; None: nothing is known of one
+Kernels = Callable[[Object, str], Environment | None]
 
 
 def add_parser(
@@ -68,8 +74,11 @@ def add_parser(
     return parser
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command. Raises UsageError or ObjectError for the caller's mistakes."""
+def run(args: argparse.Namespace, kernels: Kernels | None = None) -> int:
+    """Run the command. Raises UsageError or ObjectError for the caller's mistakes.
+
+    `kernels`: where types come from if the options name none.
+    """
     profiles = tuple(dict.fromkeys(args.profiles or SERIES))
     for name in profiles:
         semantics.profile(name)
@@ -79,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     answers = [
         row
         for program in programs_of(obj, args.prog)
-        for row in _answers(args, obj, program, profiles)
+        for row in _answers(args, obj, program, profiles, kernels)
     ]
     _print(args, answers)
     accepted = all(row.answer.prediction.verdict is Verdict.ACCEPT for row in answers)
@@ -104,11 +113,26 @@ def programs_of(obj: Object, name: str | None) -> Sequence[Function]:
     return obj.programs
 
 
+def environment_for(
+    args: argparse.Namespace, obj: Object, profile: str, kernels: Kernels | None
+) -> Environment:
+    """The kernel that the options describe; where they describe none, that of `kernels`."""
+    if kernels is not None and not (args.btf or args.kconfig or args.release):
+        found = kernels(obj, profile)
+        if found is not None:
+            return found
+    return kernelargs.read(argparse.Namespace(**(vars(args) | {"profile": profile})))
+
+
 def _answers(
-    args: argparse.Namespace, obj: Object, program: Function, profiles: Sequence[str]
+    args: argparse.Namespace,
+    obj: Object,
+    program: Function,
+    profiles: Sequence[str],
+    kernels: Kernels | None,
 ) -> Iterator[Timed]:
     for name in profiles:
-        environment = kernelargs.read(argparse.Namespace(**(vars(args) | {"profile": name})))
+        environment = environment_for(args, obj, name, kernels)
         started = time.perf_counter()
         found = predict(obj, program.name, name, environment=environment, budget=args.budget)
         spent_us = round((time.perf_counter() - started) * 1e6)

@@ -21,6 +21,15 @@ _LINES_AROUND = 2
 _LINES = r"{{[\s\S]*}}"
 _ANY_NUMBER = re.compile(r"\{\{[^}]*\}\}")
 _NAMED = re.compile(r"\binstruction (\d+)\b")
+# what does not come from a gap of the model, and what helps
+_HELPED = (
+    (
+        "no types of a kernel are given",
+        "--btf FILE (vmlinuz, /sys/kernel/btf/vmlinux), or `bpfthrow kernels fetch` once",
+    ),
+    ("the budget of", "--budget N; a kernel gives up after a million instructions"),
+)
+_ASK = "bpfthrow repro FILE --prog {name} --kernel {kernel} asks the kernel itself"
 _TITLES = {Verdict.ACCEPT: "accepted", Verdict.REJECT: "rejected", Verdict.UNKNOWN: "unknown"}
 
 
@@ -43,12 +52,18 @@ def brief(answer: Answer) -> list[str]:
     said = {
         Verdict.ACCEPT: f"accept   {found.explored} instructions explored",
         Verdict.REJECT: f"reject   {found.category}: {words(found) or found.why}",
-        Verdict.UNKNOWN: f"unknown  {found.why}",
+        Verdict.UNKNOWN: f"unknown  {_gap(found)}",
     }[found.verdict]
     place = _place(answer)
     behind = f"  [{place}]" if place else ""
     rows = [f"  {profile:9}  {said}{behind}" for profile in answer.profiles]
     return rows + [f"  {'':9}  bug {bug}" for bug in found.bugs]
+
+
+def _gap(prediction: Prediction) -> str:
+    """What an unknown is due to: most reasons only name what the model lacks."""
+    helped = any(cause in prediction.why for cause, _ in _HELPED)
+    return prediction.why if helped else f"not modelled: {prediction.why}"
 
 
 def words(prediction: Prediction) -> str:
@@ -69,8 +84,12 @@ def explain(answer: Answer) -> str:
     if found.message:
         code = f"  ({numbers.errorcode.get(found.errno, found.errno)})" if found.errno else ""
         lines += _fact("kernel says", words(found) + code)
-    lines += _fact("why", _with_lines(answer, found.why)) if found.why else []
-    lines += _fact("fix", found.fix) if found.fix else []
+    if found.verdict is Verdict.UNKNOWN:
+        lines += _fact("why", _with_lines(answer, _gap(found)))
+        lines += _fact("next", _next(answer))
+    else:
+        lines += _fact("why", _with_lines(answer, found.why)) if found.why else []
+        lines += _fact("fix", found.fix) if found.fix else []
     for bug in found.bugs:
         lines += _fact("known bug", _with_lines(answer, bug))
     if found.verdict is Verdict.ACCEPT:
@@ -78,6 +97,14 @@ def explain(answer: Answer) -> str:
     if found.derivation:
         lines += ["", "  how it came to that:", *_steps(answer, found.derivation)]
     return "\n".join(lines)
+
+
+def _next(answer: Answer) -> str:
+    """How to come to an answer where the model has none."""
+    found = next((way for cause, way in _HELPED if cause in answer.prediction.why), None)
+    if found is not None:
+        return found
+    return _ASK.format(name=answer.name, kernel=answer.profiles[-1])
 
 
 def _fact(name: str, text: str) -> list[str]:

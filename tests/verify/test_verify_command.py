@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.bpf.elf import read_object
+from harness.bpf.environment import Environment
 from harness.cli import main
 from harness.verify.veristat import COLUMNS
 
@@ -147,3 +149,37 @@ def test_page_shows_what_is_printed(capsys, monkeypatch, command, printed):
 
 def test_page_shows_something():
     assert len(SHOWN) == 3
+
+
+ASKS_FOR_TYPES = """
+struct task_struct { int pid; } __attribute__((preserve_access_index));
+SEC("kprobe/x") int entry(struct task_struct *regs) {
+	return __builtin_preserve_access_index(&regs->pid) == (void *)8;
+}
+"""
+
+
+def test_types_come_from_a_cached_kernel(verify, compiled, monkeypatch):
+    asked = []
+
+    def kernel(series):
+        asked.append(series)
+        return Environment(read_object(compiled(ASKS_FOR_TYPES)).btf, "6.12.1")
+
+    monkeypatch.setattr("harness.environments.environment_of_series", kernel)
+    code, out, _ = verify(ASKS_FOR_TYPES, "--profile", "6.12")
+    assert (code, asked) == (0, ["6.12"]), out
+    verify(ASKS_FOR_TYPES, "--profile", "6.12", "--release", "6.12.9")
+    verify(FALLS_OUT, "--profile", "6.12")
+    assert asked == ["6.12"]
+
+
+def test_unknown_says_what_helps(verify, monkeypatch):
+    monkeypatch.setattr("harness.environments.environment_of_series", lambda series: None)
+    code, out, _ = verify(ASKS_FOR_TYPES, "--explain", "--profile", "6.12")
+    assert code == 1
+    assert "no types of a kernel are given" in " ".join(out.split())
+    assert "next: --btf FILE" in out
+    _, out, _ = verify(FALLS_OUT, "--explain", "--profile", "cleanup", "--prog", "entry")
+    assert "why: not modelled: profile cleanup" in out
+    assert "next: bpfthrow repro FILE --prog entry" in out
