@@ -21,12 +21,6 @@ def environment_of_series(series: str) -> Environment | None:
     return environment_of(kernel.release) if kernel else None
 
 
-def environment_of_series(series: str) -> Environment | None:
-    """What is known of the newest cached kernel of a series; None: none is cached."""
-    kernel = store.newest_cached(catalogue.load(), series)
-    return environment_of(kernel.release) if kernel else None
-
-
 def needs_kernel(obj: Object) -> bool:
     """Whether what libbpf makes of the object depends on the kernel, kernel functions apart."""
     return any(obj.ext.core.values()) or any(not e.is_function for e in obj.externs)
