@@ -11,6 +11,7 @@ from harness import symbols
 from harness.bugs import WRONG_TABLE, Bug, BugCase, Finding, Judgement, Status
 from harness.bugs_run import Share
 from harness.errors import Exit
+from harness.report import columns
 from harness.report.document import write
 from harness.report.outcome import Outcome, Tested, first_line
 from harness.report.style import Style
@@ -60,20 +61,18 @@ def table(
                 if finding and finding.judgement in _OUTCOMES:
                     outcomes[len(rows), len(row) - 1] = _OUTCOMES[finding.judgement]
             rows.append(row)
-    cells = [row for row in [head, *rows] if isinstance(row, list)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    aligned = iter(columns.padded([row for row in [head, *rows] if isinstance(row, list)]))
 
-    def line(index: int, row: list[str] | str) -> str:
-        if isinstance(row, str):
-            return row
-        padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+    def line(index: int) -> str:
         painted = [
             style.paint(text, outcomes[index, at]) if (index, at) in outcomes else text
-            for at, text in enumerate(padded)
+            for at, text in enumerate(next(aligned))
         ]
-        return "  ".join(painted).rstrip()
+        return columns.line(painted)
 
-    return "\n".join([line(-1, head), *(line(index, row) for index, row in enumerate(rows))])
+    lines = [columns.line(next(aligned))]
+    lines += [row if isinstance(row, str) else line(index) for index, row in enumerate(rows)]
+    return "\n".join(lines)
 
 
 def _short(case: BugCase) -> str:

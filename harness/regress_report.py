@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from harness.regress_model import Change, Compared, Comparison, Effect, Entry, Kind, Policy, Side
+from harness.report import columns
 from harness.wire import to_json
 
 SCHEMA = 1
@@ -173,12 +174,7 @@ def _cut(value: str) -> str:
 
 
 def _table(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return [
-        "  "
-        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    return [f"  {columns.line(row)}" for row in columns.padded(cells)]
 
 
 # Markdown ------------------------------------------------------------------------------------

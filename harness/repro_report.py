@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import normalize
 from harness.model import Observation, Verdict
+from harness.report import columns
 from harness.repro_load import Loaded, Pairs
 from harness.repro_log import Evidence, Place
 
@@ -123,11 +124,7 @@ def _table(answers: Sequence[Answer]) -> list[str]:
             )
         )
         before = answer
-    widths = [max(len(row[at]) for row in rows) for at in range(4)]
-    return [
-        "  " + "  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]).rstrip()
-        for r in rows
-    ]
+    return [f"  {columns.line(row)}" for row in columns.padded(rows)]
 
 
 def _words(answer: Answer) -> str:

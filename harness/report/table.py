@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from harness.model import Result
-from harness.report import grid
+from harness.report import columns, grid
 from harness.report.outcome import RunHeader, notes, summary, targets_of, verdict_line
 from harness.report.style import PLAIN, Style
 
@@ -22,27 +22,22 @@ def render(results: Sequence[Result], header: RunHeader, style: Style = PLAIN) -
 
 
 def _lines(rows: Sequence[grid.Row], targets: Sequence[str], style: Style) -> list[str]:
-    hooks = [row.hook_names() for row in rows]
-    cells = [[row.simulated, *(_text(cell, style) for cell in row.cells)] for row in rows]
-    columns = ("simulator", *targets)
-    first = max([len("case"), *(2 + len(row.name) for row in rows)])
-    second = max([len("hook"), *(len(hook) for hook in hooks)])
-    widths = [
-        max([len(column), *(len(texts[i]) for texts in cells)]) for i, column in enumerate(columns)
-    ]
-    titles = [column.ljust(width) for column, width in zip(columns, widths, strict=True)]
-    lines = ["  ".join(["case".ljust(first), "hook".ljust(second), *titles]).rstrip()]
-    topic, previous = None, None
-    for row, hook, texts in zip(rows, hooks, cells, strict=True):
+    cells = [["case", "hook", "simulator", *targets]]
+    previous = None
+    for row in rows:
+        shown = "" if (row.topic, row.name) == previous else f"  {row.name}"
+        previous = (row.topic, row.name)
+        texts = [_text(cell, style) for cell in row.cells]
+        cells.append([shown, row.hook_names(), row.simulated, *texts])
+    head, *aligned = columns.padded(cells)
+    lines = [columns.line(head)]
+    topic = None
+    for row, padded in zip(rows, aligned, strict=True):
         if row.topic != topic:
             topic = row.topic
             lines.append(topic)
-        shown = "" if (row.topic, row.name) == previous else f"  {row.name}"
-        previous = (row.topic, row.name)
-        padded = [text.ljust(width) for text, width in zip(texts, widths, strict=True)]
-        painted = [_painted(t, cell, style) for t, cell in zip(padded[1:], row.cells, strict=True)]
-        parts = [shown.ljust(first), hook.ljust(second), padded[0], *painted]
-        lines.append("  ".join(parts).rstrip())
+        painted = [_painted(t, cell, style) for t, cell in zip(padded[3:], row.cells, strict=True)]
+        lines.append(columns.line([*padded[:3], *painted]))
     return lines
 
 

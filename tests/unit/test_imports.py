@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "regress_model": GROUND | {"loadstats"},
     # comparing needs no machine; the command brings them
     "regress": GROUND | {"loadstats", "normalize", "regress_model", "report"},
-    "regress_report": GROUND | {"regress_model"},
+    "regress_report": GROUND | {"regress_model", "report.columns"},
     "regress_sides": GROUND | {"compare", "regress_model", "report"},
     "frames": GROUND,
     "tags": GROUND | {"frames"},
