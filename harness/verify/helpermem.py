@@ -89,7 +89,7 @@ def _stack(  # one access
     if not size and not zero_size:
         walk.reject(Category.MEMORY, "invalid zero-sized read", errno=13)
     writes = write or walk.release < (6, 14)
-    stack.check_bounds(walk, reg, regno, 0, size, write=writes)
+    stack.check_bounds(walk, reg, regno, 0, size, write=writes, helper=True)
     frame = walk.state.frames[reg.what]
     low, high = stack.offsets(reg, 0)
     if not size:

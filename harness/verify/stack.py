@@ -39,10 +39,14 @@ def offsets(reg: Reg, off: int) -> tuple[int, int]:
     return reg.num.smin + reg.off + off, reg.num.smax + reg.off + off
 
 
-def check_bounds(walk: Walk, reg: Reg, regno: int, off: int, size: int, *, write: bool) -> None:
+def check_bounds(
+    walk: Walk, reg: Reg, regno: int, off: int, size: int, *, write: bool, helper: bool = False
+) -> None:
     """check_stack_access_within_bounds(): between the frame pointer and 512 bytes below."""
+    extra = " write to" if write else " read from"
+    if helper and walk.release < (6, 14):
+        extra = " indirect access to"
     if reg.num is not None and (reg.num.smax >= _MAX_VAR_OFF or reg.num.smin <= -_MAX_VAR_OFF):
-        extra = " write to" if write else " read from"
         walk.reject(
             Category.MEMORY, f"invalid unbounded variable-offset{extra} stack R{regno}", errno=13
         )
@@ -50,7 +54,6 @@ def check_bounds(walk: Walk, reg: Reg, regno: int, off: int, size: int, *, write
     if -MAX_STACK <= low <= -1 and high + size <= 0 and size >= 0:
         _deepen(walk, reg, -low)
         return
-    extra = " write to" if write else " read from"
     outside = low < -MAX_STACK or low > -1
     if reg.num is None:
         words = f"invalid{extra} stack R{regno} off={low} size={size}"

@@ -55,6 +55,13 @@ ASM = {
         "r1 += 8\nr0 = *(u32 *)(r1 +0)\nexit",
         {"6.12": ("dereference of modified ctx ptr R1 off=8 disallowed", 13)},
     ),
+    "helper writes above the frame": (
+        "r2 = 0\nr3 = r10\nr3 += -64\nr4 = 65\ncall bpf_skb_load_bytes\nr0 = 0\nexit",
+        {
+            "6.12": ("invalid indirect access to stack R3 off=-64 size=65", 22),
+            "6.18": ("invalid write to stack R3 off=-64 size=65", 22),
+        },
+    ),
     "below the stack": (
         "*(u64 *)(r10 -520) = 1\nr0 = 0\nexit",
         {"6.12": ("invalid write to stack R10 off=-520 size=8", 13)},
