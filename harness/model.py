@@ -50,13 +50,24 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """Another program of the same object that is attached while the case runs."""
+    """Another program that is attached while the case runs."""
 
     program: str
-    # "freplace", "fentry" or "fexit"
+    # "freplace", "fentry", "fexit" or "fmod_ret"
     kind: str
     # function of the main program (or another companion) that it replaces or watches
     target: str
+    # path of its object on the host, where that is not the main program's
+    object: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TailCall:
+    """A slot of a prog array that holds a program of the same object while the case runs."""
+
+    map: str
+    index: int
+    program: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,9 @@ class Loading:
     # this program and `beside`, whatever else would load automatically
     alone: bool = False
     beside: tuple[str, ...] = ()
+    # programs in "?" sections that no kernel is meant to refuse: the object's first load may take
+    # them along, for each load of its own costs as much as a dozen cases
+    along: tuple[str, ...] = ()
     # log_level of BPF_PROG_LOAD: 1 the refused path, 2 every instruction's state
     log_level: int = 0
     # BPF_F_* added to its prog_flags
@@ -93,6 +107,8 @@ class Case:
     # features that must be probed present, "throw" among them where bpf_throw is called
     needs: tuple[str, ...] = ()
     companions: tuple[Companion, ...] = ()
+    # what goes into prog arrays before it runs, beyond what the object says itself
+    tail_calls: tuple[TailCall, ...] = ()
     # tracers of the kernel that are on meanwhile: "kretprobe:FUNCTION", "function_graph:FUNCTION"
     traced: tuple[str, ...] = ()
     # why it may crash a kernel; "" for all others. Refused on --target local

@@ -8,14 +8,16 @@ a tag says is harness.tags' business; compiling is harness.build's.
 import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from harness import kerneltags
+from harness import expected, kerneltags
 from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.link import RefKind, link
-from harness.bpf.sections import attach_target, program_type
+from harness.bpf.sections import program_type
 from harness.build import OBJECT_SUFFIX, PROGS, SOURCE_SUFFIX, build, sources_of
 from harness.errors import ObjectError, UsageError
+from harness.expected import Given, Sidecars
 from harness.frames import DEFAULT_FRAME, parse_input
 from harness.hooks import HOOKS
 from harness.model import Case, Companion, Input, Loading, Verdict
@@ -24,8 +26,6 @@ from harness.tags import OURS, Claims, parse_tags
 # Programs that take kernels down: a directory of this name must be named to be read.
 APART = "kernel-bugs"
 _THROW = "bpf_throw"
-# A kind of companion and the feature that a target must have for it.
-_COMPANIONS = {"freplace": "freplace", "fentry": "fentry", "fexit": "fentry"}
 # Types whose programs start with a frame; the others get no input unless a tag gives one.
 _PACKET_TYPES = {"xdp", "tc", "cgroup_skb"}
 # Types that BPF_PROG_TEST_RUN can run at all (bpf_prog_ops.test_run in the kernel).
@@ -43,15 +43,22 @@ _ATTACH = {
 }
 
 
-def collect(paths: Sequence[str | Path] = ()) -> list[Case]:
+def collect(paths: Sequence[str | Path] = (), expect: Sequence[str | Path] = ()) -> list[Case]:
     """Return the cases of objects, sources (compiled first) and directories of sources.
 
     Without `paths`: everything in progs/. A directory stands for all below it but APART, which
-    must be named. Sorted by object, then by place in the object.
+    must be named. Sorted by object, then by place in the object. `expect`: sidecars that do not
+    lie beside their object (harness.sidecar).
     Raises UsageError or ObjectError for what is no object, does not compile or has a wrong tag.
     """
-    objects = {path.resolve(): base for path, base in _objects(paths or (PROGS,))}
-    found = [case for path in sorted(objects) for case in cases_of(path, base=objects[path])]
+    sidecars = Sidecars(expect)
+    objects = {path.resolve(): how for path, *how in _objects(paths or (PROGS,))}
+    found = [
+        case
+        for path in sorted(objects)
+        for case in cases_of(path, *objects[path], sidecars=sidecars)
+    ]
+    sidecars.require_used()
     owners: dict[str, str] = {}
     for case in found:
         if owners.setdefault(case.id, case.object) != case.object:
@@ -60,42 +67,72 @@ def collect(paths: Sequence[str | Path] = ()) -> list[Case]:
     return found
 
 
-def _objects(paths: Iterable[str | Path]) -> Iterator[tuple[Path, Path | None]]:
+def _objects(paths: Iterable[str | Path]) -> Iterator[tuple[Path, Path | None, Path]]:
+    """Each object, what its ids are relative to, and what it was made from."""
     for path in map(Path, paths):
         if path.is_dir():
-            built = build(_without_apart(sources_of(path), path.resolve()))
+            sources = _without_apart(sources_of(path), path.resolve())
+            built = build(sources)
             ready = _without_apart(sorted(path.rglob("*" + OBJECT_SUFFIX)), path)
             if not built and not ready:
                 fix = "give a directory with .bpf.c or .bpf.o files"
                 raise UsageError(f"{path}: no BPF programs below it", fix=fix)
-            yield from ((file, None) for file in built)
-            yield from ((file, path) for file in ready)
+            yield from ((file, None, source) for file, source in zip(built, sources, strict=True))
+            yield from ((file, path, file) for file in ready)
         elif path.name.endswith(SOURCE_SUFFIX):
-            yield build([path])[0], None
+            yield build([path])[0], None, path
         else:
-            yield path, None
+            yield path, None, path
 
 
 def _without_apart(files: Iterable[Path], directory: Path) -> list[Path]:
     return [file for file in files if APART not in file.relative_to(directory).parts]
 
 
-def cases_of(object_path: str | Path, *, base: Path | None = None) -> list[Case]:
+def cases_of(
+    object_path: str | Path,
+    base: Path | None = None,
+    origin: Path | None = None,
+    *,
+    sidecars: Sidecars | None = None,
+) -> list[Case]:
     """Return the cases of one object, one per program, input and hook.
 
-    `base`: directory that ids are relative to; None: the one above the object's own. A program
-    whose tag says that it is only a target or companion is no case. Raises ObjectError.
+    `base`: directory that ids are relative to; None: the one above the object's own. `origin`:
+    the source that it was made from, beside which its sidecar may lie. A program whose tag says
+    that it is only a target or companion is no case. Raises ObjectError, UsageError.
     """
     path = Path(object_path)
     obj = read_object(path)
     stem = _stem(path, base)
+    sidecar = (sidecars or Sidecars()).of(path, origin or path)
+    if sidecar is not None:
+        return [case for given in expected.read(sidecar, obj) for case in _cases_given(given, stem)]
     claims = _claims_of(obj)
-    return [
+    cases = [
         case
         for program in obj.programs
         if not claims[program.name].is_target
         for case in _cases_of_program(obj, program, claims[program.name], stem)
     ]
+    along = _loaded_along(cases)
+    return [replace(case, loading=replace(case.loading, along=along)) for case in cases]
+
+
+def _loaded_along(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Programs in "?" sections that the others of the object can be loaded with."""
+    if any(case.crashes for case in cases):
+        return ()  # whose load it was that took the kernel down must stay clear
+    apart = {case.program for case in cases if not _sure_to_load(case)}
+    found = dict.fromkeys(case.program for case in cases if case.section.startswith("?"))
+    return tuple(name for name in found if name not in apart)
+
+
+def _sure_to_load(case: Case) -> bool:
+    claimed = (case.expectation, *(expectation for _, expectation in case.per_series))
+    loads = all(expectation.verdict is Verdict.RAN for expectation in claimed)
+    extra = set(case.needs) - {"throw", HOOKS[case.hook].needs}
+    return loads and not case.loading.alone and not extra
 
 
 def _claims_of(obj: Object) -> dict[str, Claims]:
@@ -114,7 +151,7 @@ def _claims_of(obj: Object) -> dict[str, Claims]:
 
 
 def _needs_target(section: str) -> bool:
-    return _kind_of(section) in _COMPANIONS or _kind_of(section) == "fmod_ret"
+    return _kind_of(section) in expected.KINDS
 
 
 def _kind_of(section: str) -> str:
@@ -130,9 +167,29 @@ def _stem(path: Path, base: Path | None) -> str:
     return f"{topic}/{name}"
 
 
-def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str) -> list[Case]:
-    where = f"{obj.path}: program {program.name!r}"
-    companions = tuple(_companion(obj, name, where) for name in claims.companions)
+def _cases_given(given: Given, stem: str) -> list[Case]:
+    """The cases of one entry of a sidecar."""
+    try:
+        return _cases_of_program(given.obj, given.program, given.claims, stem, given)
+    except ObjectError as error:
+        message = error.message.removeprefix(f"{_where(given.obj, given.program)}: ")
+        raise given.entry.place.wrong(message.replace(f"tag {OURS}", ""), error.fix) from None
+
+
+def _where(obj: Object, program: Function) -> str:
+    return f"{obj.path}: program {program.name!r}"
+
+
+def _cases_of_program(
+    obj: Object, program: Function, claims: Claims, stem: str, given: Given | None = None
+) -> list[Case]:
+    where = _where(obj, program)
+    companions = (
+        given.companions
+        if given
+        else tuple(expected.companion(obj, name, where) for name in claims.companions)
+    )
+    name = f"{stem}/{given.name if given else program.name}"
     hooks = _hooks_of(program, claims, where)
     inputs = _inputs_of(program, claims, where)
     needs = _needs_of(obj, program, claims, companions)
@@ -148,7 +205,7 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
             general = claims.expectation(data.name, values)
             only_default = len(inputs) == 1 and data.name == "default"
             case = Case(
-                id=f"{stem}/{program.name}" + ("" if only_default else f":{data.name}"),
+                id=name + ("" if only_default else f":{data.name}"),
                 object=str(obj.path),
                 program=program.name,
                 section=program.section,
@@ -159,6 +216,7 @@ def _cases_of_program(obj: Object, program: Function, claims: Claims, stem: str)
                 per_series=claims.per_series(general, data.name, values),
                 needs=needs if not feature or feature in needs else (*needs, feature),
                 companions=companions,
+                tail_calls=given.tail_calls if given else (),
                 traced=tuple(claims.traced),
                 crashes=claims.crashes,
                 loading=loading,
@@ -174,7 +232,7 @@ def _loading_of(obj: Object, program: Function, claims: Claims) -> Loading:
     if not claims.alone:
         return Loading()
     beside = tuple(name for name in _auxiliary(obj) if name != program.name)
-    return Loading(True, beside, claims.log_level, claims.flags)
+    return Loading(True, beside, log_level=claims.log_level, flags=claims.flags)
 
 
 def _auxiliary(obj: Object) -> list[str]:
@@ -208,7 +266,7 @@ def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
             return ("load",)
         return tuple(claims.hooks) or ("load",)
     if kind == "freplace" or (
-        program.section[:1] == "?" and kind.removesuffix(".s") in _COMPANIONS
+        program.section[:1] == "?" and kind.removesuffix(".s") in expected.BY_TAG
     ):
         fix = "tag it __target and name it in another program's __with(...)"
         raise ObjectError(f"{where}: {kind} programs do not run by themselves", fix=fix)
@@ -249,29 +307,18 @@ def _inputs_of(program: Function, claims: Claims, where: str) -> tuple[Input, ..
     return tuple(claims.inputs)
 
 
-def _companion(obj: Object, name: str, where: str) -> Companion:
-    found = next((program for program in obj.programs if program.name == name), None)
-    if found is None:
-        names = ", ".join(program.name for program in obj.programs)
-        raise ObjectError(f"{where}: tag bpfthrow:with={name}: no such program", fix=names)
-    kind = found.section.removeprefix("?").partition("/")[0].removesuffix(".s")
-    target = attach_target(found.section)
-    if kind not in _COMPANIONS or not target or not found.section.startswith("?"):
-        fix = "its section must read ?freplace/FUNCTION, ?fentry/FUNCTION or ?fexit/FUNCTION"
-        message = f"{where}: companion {name!r} is in section {found.section!r}"
-        raise ObjectError(message, fix=fix)
-    return Companion(name, kind, target)
-
-
 def _needs_of(
     obj: Object, program: Function, claims: Claims, companions: tuple[Companion, ...]
 ) -> tuple[str, ...]:
     # An object is loaded at once: one throwing program is enough to refuse it.
     others = _auxiliary(obj) if claims.alone else [p.name for p in obj.programs if p.autoload]
     loaded = {*others, program.name}
-    loaded |= {companion.program for companion in companions}
-    needs = ["throw"] if any(_throws(obj, name) for name in sorted(loaded)) else []
-    needs += [_COMPANIONS[companion.kind] for companion in companions]
+    throws = any(_throws(obj, name) for name in sorted(loaded)) or any(
+        _throws(read_object(each.object) if each.object else obj, each.program)
+        for each in companions
+    )
+    needs = ["throw"] if throws else []
+    needs += [expected.KINDS[companion.kind] for companion in companions]
     needs += [how.partition(":")[0] for how in claims.traced]
     return tuple(dict.fromkeys([*needs, *claims.needs]))
 

@@ -110,5 +110,5 @@ def test_an_array_too_big_is_left_out_and_told(monkeypatch, kind, entries, size,
     assert (maps.contents([found]) == {}) is big
     assert ("'numbers' is not observed" in maps.left_out([found])) is big
     # it cannot be put back either
-    assert maps.keeps_state(3) is big
+    assert maps.keeps_state(info) is big
     maps.reset(found)

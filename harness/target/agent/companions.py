@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""freplace, fentry and fexit programs of the same object, attached while a case runs.
+"""freplace, fentry and fexit programs that are attached while a case runs.
 
-They share the maps of the main program's load, so that a case sees one set of globals.
+Those of the same object share the maps of the main program's load, so that a case sees one set of
+globals. Those of another object have maps of their own, which nobody reads.
 """
 
 from collections.abc import Iterator
@@ -34,8 +35,10 @@ def _attach(
     refusal: Refusal | None = None
     for fd in tuple(targets):
         with ExitStack() as trial:
-            handle = trial.enter_context(libbpf.opened(path))
+            handle = trial.enter_context(libbpf.opened(companion.object or path))
             member = _member(handle, companion)
+            if not companion.object:
+                libbpf.reuse_maps(handle, main.map_fds)
             again = _load(handle, member, main, companion, fd)
             if again is None:
                 trial.callback(libbpf.detach, libbpf.attach(member, companion.kind))
@@ -52,7 +55,6 @@ def _load(
     handle: libbpf.Handle, member: libbpf.Member, main: Program, companion: Companion, fd: int
 ) -> Refusal | None:
     libbpf.select(handle, {companion.program})
-    libbpf.reuse_maps(handle, main.map_fds)
     code = libbpf.set_target(member, fd, companion.target)
     if code:
         raise UsageError(

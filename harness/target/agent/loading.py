@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """From an object file to programs and maps in the kernel, and out again.
 
-bpftool loads the whole object once. What that leaves open goes through libbpf, program by
-program: programs in "?" sections, and objects of which one program is refused. Attaches nothing.
+bpftool loads the whole object once; libbpf where programs in "?" sections are taken along. What
+that leaves open goes through libbpf, program by program: the other programs in "?" sections, and
+objects of which one program is refused. Attaches nothing.
 """
 
 import os
@@ -47,8 +48,11 @@ class Loaded:
     programs: dict[str, Program | Refusal] = field(default_factory=dict)
     # names of all programs, or empty where the machine has no libbpf to ask
     names: tuple[str, ...] = ()
-    # one case only: it has a map whose content cannot be put back
-    once: bool = False
+    # ids of maps whose content cannot be put back, and of maps through which others are reached
+    lasting: set[int] = field(default_factory=set)
+    leading: set[int] = field(default_factory=set)
+    # a program ran that may have used one of the lasting maps: good for no other case
+    spent: bool = False
     # ask the verifier for its statistics: then libbpf loads, not bpftool
     statistics: bool = False
     # nothing is loaded before somebody asks for it, and then alone
@@ -65,13 +69,29 @@ class Loaded:
             self.programs[name] = _load_alone(self, name, how)
         return self.programs[name]
 
+    def spend(self, program: Program, *, companions: bool) -> None:
+        """Note that `program` is about to run, and other programs of the object with it or not."""
+        if self.lasting and not self.spent:
+            uses = syscall.program_maps(program.fd)
+            self.spent = companions or not uses.isdisjoint(self.lasting | self.leading)
+
     def close(self) -> None:
         """Unpin and close."""
         self.stack.close()
 
 
-def load(path: str, directory: str, *, statistics: bool = False, alone: bool = False) -> Loaded:
-    """Load the object at `path`; pins live in `directory` on bpffs until close()."""
+def load(
+    path: str,
+    directory: str,
+    *,
+    statistics: bool = False,
+    alone: bool = False,
+    along: tuple[str, ...] = (),
+) -> Loaded:
+    """Load the object at `path`; pins live in `directory` on bpffs until close().
+
+    `along`: programs in "?" sections to load with the others, unless one of all is refused.
+    """
     if not Path(path).is_file():
         raise WorldError(f"{path}: no such object on the machine", fix="push it first")
     loaded = Loaded(path, directory, statistics=statistics, alone=alone)
@@ -79,6 +99,10 @@ def load(path: str, directory: str, *, statistics: bool = False, alone: bool = F
     Path(directory).mkdir(parents=True)
     loaded.stack.callback(remove_tree, directory)
     try:
+        if along and not alone:
+            together = (*automatic, *along)
+            if _load_by_libbpf(loaded, set(together), together) is None:
+                return loaded
         if not loaded.names or (automatic and not alone):
             _load_all(loaded, automatic)
     except BaseException:
@@ -166,7 +190,11 @@ def _take_maps(
     found: list[maps.Map] = []
     for name, fd in opened.items():
         loaded.stack.callback(os.close, fd)
-        loaded.once = loaded.once or maps.keeps_state(fd)
+        info = syscall.map_info(fd)
+        if maps.keeps_state(info):
+            loaded.lasting.add(info.id)
+        elif maps.leads_on(info):
+            loaded.leading.add(info.id)
         entry = maps.open_map(fd, pin_name(name))
         if entry is not None:
             found.append(entry)

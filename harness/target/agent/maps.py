@@ -18,6 +18,8 @@ _ARRAYS = {2, 6}
 _LEFT_OUT = (".rodata", ".kconfig")
 # queue, stack, ring buffers, bloom filter, arena: what is in them cannot be put back
 _NO_WAY_BACK = {22, 23, 27, 30, 31, 33}
+# prog array, array of maps, hash of maps: whoever uses one may use every map
+_LEADS_ON = {3, 12, 13}
 # lpm trie: its batch operation came late and takes another position
 _BATCHED = _READABLE - {11}
 # An array beyond this is left out: it is read twice a case, and told in one line of JSON.
@@ -54,10 +56,14 @@ def section_name(kernel_name: str, pin_name: str) -> str:
     return short
 
 
-def keeps_state(fd: int) -> bool:
-    """Whether the map behind `fd` carries something from one case to the next whatever we do."""
-    info = syscall.map_info(fd)
+def keeps_state(info: syscall.MapInfo) -> bool:
+    """Whether such a map carries something from one case to the next whatever we do."""
     return info.type in _NO_WAY_BACK or _too_big(info)
+
+
+def leads_on(info: syscall.MapInfo) -> bool:
+    """Whether a program that uses such a map reaches others through it."""
+    return info.type in _LEADS_ON
 
 
 def open_map(fd: int, pin_name: str) -> Map | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, WorldError
 from harness.hooks import HOOKS
-from harness.model import Case, Observation, Provenance, Verdict
+from harness.model import Case, Loading, Observation, Provenance, Verdict
 from harness.target.agent import (
     companions,
     jited,
@@ -24,6 +24,7 @@ from harness.target.agent import (
     loading,
     maps,
     namespace,
+    slots,
     syscall,
     testrun,
     tracers,
@@ -78,11 +79,12 @@ class Session:
             # it was rescheduled before: that is not to be left to chance
             syscall.keep_in_memory()
         started = time.monotonic()
-        loaded = self._object(path, statistics=statistics, alone=case.loading.alone)
+        loaded = self._object(path, case.loading, statistics=statistics)
         program = loaded.program(case.program, case.loading)
         if isinstance(program, Refusal):
             seen = _refused(program)
         else:
+            loaded.spend(program, companions=bool(case.companions))
             seen = self._run_loaded(case, program, path)
         return replace(
             seen,
@@ -97,9 +99,12 @@ class Session:
         self._mark = leaks.mark(self._mark)
         for entry in program.maps:
             maps.reset(entry)
-        with companions.attached(path, program, case.companions) as refusal:
-            if refusal is not None:
-                return _refused(refusal)
+        with (
+            slots.filled(program, case.tail_calls, self._beside) as missing,
+            companions.attached(path, program, case.companions) as refusal,
+        ):
+            if refused := missing or refusal:
+                return _refused(refused)
             if case.crashes:
                 jited.announce(program.name, program.fd)
             with tracers.set_on(case.traced):
@@ -112,6 +117,11 @@ class Session:
             leaks=leaks.after(self._mark),
             provenance=replace(seen.provenance, loader=program.loader),
         )
+
+    def _beside(self, name: str) -> Program | Refusal:
+        """Another program of the object of the case that is going on."""
+        assert self._loaded is not None
+        return self._loaded.program(name)
 
     def _feed(self, case: Case, program: Program) -> Observation:
         if HOOKS[case.hook].live:
@@ -180,16 +190,20 @@ class Session:
             self._before = {k: self._before[k] | (ours[k] - before[k]) for k in ours}
         return self._hooks
 
-    def _object(self, path: str, *, statistics: bool, alone: bool) -> Loaded:
-        wanted = (path, statistics, alone)
-        old = self._loaded
-        have = old and (old.path, old.statistics, old.alone)
-        if self._loaded is None or have != wanted or self._loaded.once:
+    def _object(self, path: str, how: Loading, *, statistics: bool) -> Loaded:
+        loaded = self._loaded
+        wanted = (path, statistics, how.alone)
+        same = loaded and (loaded.path, loaded.statistics, loaded.alone) == wanted
+        if loaded is None or not same or loaded.spent:
+            # what is good for one case only is loaded for that one
+            along = () if same else how.along
             self.unload()
             self._loads += 1
             place = f"{self.directory}/{self._loads}"
-            self._loaded = loading.load(path, place, statistics=statistics, alone=alone)
-        return self._loaded
+            self._loaded = loaded = loading.load(
+                path, place, statistics=statistics, alone=how.alone, along=along
+            )
+        return loaded
 
     def unload(self) -> None:
         """Take the loaded object out of the kernel."""

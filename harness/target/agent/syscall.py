@@ -16,6 +16,8 @@ from typing import NamedTuple
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _ATTR_BYTES = 160
 _INFO_BYTES = 256
+# nr_map_ids of struct bpf_prog_info; map_ids follows it
+_MAP_COUNT = 52
 
 # enum bpf_cmd
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD = 1, 2, 3, 4, 5
@@ -129,6 +131,14 @@ def prog_info(fd: int) -> ProgInfo:
     jited = struct.unpack_from("=I", raw, 16)[0]
     count = struct.unpack_from("=Q", raw, 200)[0]
     return ProgInfo(kind, ident, jited, text(raw[64:80]), count)
+
+
+def program_maps(fd: int) -> frozenset[int]:
+    """Ids of the maps that a loaded program uses, in whichever of its functions."""
+    count = struct.unpack_from("=I", info(fd), _MAP_COUNT)[0]
+    room = (ctypes.c_uint32 * count)()
+    info(fd, bytes(_MAP_COUNT) + struct.pack("=IQ", count, ctypes.addressof(room)))
+    return frozenset(room)
 
 
 class MapInfo(NamedTuple):
