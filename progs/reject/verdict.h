@@ -11,7 +11,10 @@
 	__errno(number)       \
 	__msg(text)
 
-/* The near miss: as like the refused one as can be, and it must load and run. */
+/*
+ * The near miss: as like the refused one as can be, and it must load and run. Those of a file are
+ * loaded together, but never with what is refused.
+ */
 #define NEAR_MISS(value)     \
 	SEC("?tc") __success \
 	__retval(value)      \
