@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What every test directory shares."""
 
+import functools
+import hashlib
 import os
 import signal
 
 import pytest
 
+from harness import build
+
 pytest_plugins = ["pytester"]
+
+_HEAD = """\
+// SPDX-License-Identifier: GPL-2.0-only
+#include "exceptions.h"
+#include <linux/pkt_cls.h>
+"""
+_GPL = '\nchar _license[] SEC("license") = "GPL";\n'
 
 # A shell starts what runs in the background with SIGINT ignored, which children inherit: what the
 # tests of Ctrl-C start would never hear of it.
@@ -21,3 +32,17 @@ def _no_settings_from_outside(monkeypatch, request):
         return
     for name in [name for name in os.environ if name.startswith("BPFTHROW_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """Compile C text (exceptions.h is included already); the object's path."""
+    root = tmp_path_factory.mktemp("objects")
+
+    @functools.cache
+    def compile_text(text):
+        source = root / f"t{hashlib.sha256(text.encode()).hexdigest()[:12]}.bpf.c"
+        source.write_text(_HEAD + text + _GPL)
+        return build.build([source], root)[0]
+
+    return compile_text

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Fixtures of the simulator tests: C in, observation out."""
 
-import functools
-import hashlib
-
 import pytest
 
-from harness import build
 from harness.bpf.elf import read_object
 from harness.bpf.sections import attach_target, program_type
 from harness.model import Case, Companion, Input
@@ -14,22 +10,6 @@ from harness.sim import run_case
 from harness.sim.engines import source
 
 FRAME = bytes(range(12)) + b"\x08\x00" + bytes(range(50))
-PRELUDE = '#include "exceptions.h"\n#include <linux/pkt_cls.h>\n'
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """Compile C text (exceptions.h is included already); the object's path."""
-    root = tmp_path_factory.mktemp("objects")
-
-    @functools.cache
-    def compile_text(text):
-        source = root / f"t{hashlib.sha256(text.encode()).hexdigest()[:12]}.bpf.c"
-        gpl = '\nchar _license[] SEC("license") = "GPL";\n'
-        source.write_text("// SPDX-License-Identifier: GPL-2.0-only\n" + PRELUDE + text + gpl)
-        return build.build([source], root)[0]
-
-    return compile_text
 
 
 @pytest.fixture
