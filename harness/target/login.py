@@ -6,7 +6,6 @@ port to collide on, nothing that listens on a network.
 """
 
 import io
-import re
 import socket
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import MachineLostError
 from harness.target import guests
+from harness.target.console import reason as reason_in
 from harness.target.deadline import Deadline
 from harness.target.machine import Machine
 
@@ -27,7 +27,6 @@ _FORGET_MAX_BYTES = 1 << 20
 _CONSOLE_LINES = 80
 # with less, distributions' kernels do not reach their first process
 _MEMORY_MIB = 128
-_PANIC = re.compile(r"Kernel panic - not syncing: .*|Oops: .*|bpfthrow-init: (?!the guest).*")
 
 
 class EndedError(MachineLostError):
@@ -116,9 +115,9 @@ def last_words(guest: "Guest") -> str:
 def boot_failure(guest: "Guest", error: MachineLostError) -> MachineLostError:
     """`error` of a first connection, with the console's reason and what to do."""
     console = guest.console_text()
-    said = _PANIC.search(console)
+    said = reason_in(console)
     words = _words(guest)
-    reason = said[0] if said else error.message
+    reason = said or error.message
     if not said and not console and words:
         reason = f"{reason}: {words[-1]}"
     if not said and guest.alive():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness.errors import WorldError
 from harness.model import Observation, Verdict
 from harness.target import qmp, splats
+from harness.target.console import crash, init_said
 from harness.target.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 # a guest command line has unknown_nmi_panic (virtme.py): an interrupt that nobody expects ends it
 _NMI_S = 10.0
 _POLL_S = 0.02
-# What ends a kernel that runs with oops=panic. Lockups and sanitizers complain and go on.
-_FATAL = re.compile(
-    r"(Kernel panic - not syncing: .*|BUG: (?:unable to handle|kernel NULL pointer).*|kernel BUG at"
-    r" .*|Oops: .*|general protection fault.*|BUG: .*stack guard page.*|PANIC: .*)"
-)
-# what init.sh says when it ends a guest
-_INIT = re.compile(r"bpfthrow-init: (.*)")
 # the first that a kernel says of our own interrupt
 _INTERRUPTED = re.compile(
     r"^.*(?:Uhhuh\. NMI received|Kernel panic - not syncing: NMI).*", re.MULTILINE
@@ -57,16 +51,14 @@ def examine(
     while verdict is Verdict.LOST and guest.alive() and not deadline.over:
         time.sleep(_POLL_S)
     before = guest.console_text()[console_from:]
-    crash = _FATAL.search(before)
+    crashed = crash(before)
     message = error.message
-    if crash:
-        verdict, message = Verdict.CRASHED, crash[1].strip()
+    if crashed:
+        verdict, message = Verdict.CRASHED, crashed
     elif verdict is Verdict.LOST and guest.alive():
         message += ": it was killed, or crashed; the guest itself lives"
     elif verdict is Verdict.LOST:
-        said = _INIT.search(before)
-        reason = said[1] if said else "without a word from the kernel"
-        message += f": QEMU has ended, {reason}"
+        message += f": QEMU has ended, {init_said(before) or 'without a word from the kernel'}"
     elif verdict is Verdict.HUNG:
         stack = " < ".join(interrupted_in(interrupt(guest, patience.scale)))
         message += f"; interrupted in {stack}" if stack else "; it answers no interrupt either"

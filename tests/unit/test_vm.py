@@ -103,6 +103,15 @@ def test_a_runtime_directory_open_to_others_is_refused(tmp_path, monkeypatch):
         ("[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs", "Unable to mount"),
         ("bpfthrow-init: cannot mount the root image: no erofs in this kernel", "no erofs"),
         ("[ 1.0] booting as usual", "no ssh after 3 s"),
+        (
+            "[ 1.0] BUG: unable to handle page fault for address: 8\n"
+            "[ 1.1] Oops: 0002 [#1] PREEMPT SMP\n[ 1.2] Kernel panic - not syncing: Fatal",
+            ": BUG: unable to handle page fault for address: 8",
+        ),
+        (
+            "bpfthrow-init: no devtmpfs (CONFIG_DEVTMPFS)\n[ 1.2] Kernel panic - not syncing: init",
+            "DEVTMPFS",
+        ),
         ("bpfthrow-init: no /dev/vda: the kernel lacks virtio_blk or virtio_pci", "virtio_blk"),
         ("bpfthrow-init: no virtio-serial port: the kernel lacks virtio_console", "virtio_console"),
         ("[ 1.0] Kernel panic - not syncing: System is deadlocked on memory", "deadlocked"),
