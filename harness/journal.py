@@ -252,11 +252,16 @@ class Keys:
 
     def of(self, spec: str, case: Case) -> Key:
         """The key of a case on a target: another one when the case or its object has changed."""
-        if case.object not in self._objects:
+        paths = [case.object, *(each.object for each in case.companions if each.object)]
+        made_of = [self._content(path) for path in paths]
+        text = json.dumps([wire.to_json(replace(case, object="")), *made_of])
+        return spec, case.id, case.hook, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _content(self, path: str) -> str:
+        if path not in self._objects:
             try:
-                content = Path(case.object).read_bytes()
+                content = Path(path).read_bytes()
             except OSError:
                 content = b""  # whoever runs it will say so
-            self._objects[case.object] = hashlib.sha256(content).hexdigest()
-        text = json.dumps([wire.to_json(replace(case, object="")), self._objects[case.object]])
-        return spec, case.id, case.hook, hashlib.sha256(text.encode()).hexdigest()[:16]
+            self._objects[path] = hashlib.sha256(content).hexdigest()
+        return self._objects[path]

@@ -214,7 +214,8 @@ def header_of(plan: Plan, shares: Sequence[Share]) -> RunHeader:
 
 
 def _select(plan: Plan) -> list[Case]:
-    cases = suite.select(suite.collect(plan.arguments.paths), plan.arguments.expression)
+    expect = getattr(plan.arguments, "expect", ())
+    cases = suite.select(suite.collect(plan.arguments.paths, expect), plan.arguments.expression)
     if plan.settings.hook:
         cases = [case for case in cases if case.hook in plan.settings.hook]
     if not cases:

@@ -127,6 +127,7 @@ def last(arguments: argparse.Namespace, settings: Settings) -> tuple[Ledger, Set
         )
     arguments.paths = found.selection["paths"]
     arguments.expression = found.selection["expression"]
+    arguments.expect = found.selection.get("expect", [])
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.began))
     attempts = f"; {len(found.culprits)} ran when it was killed" if found.culprits else ""
     tools.say(f"going on with the run of {began}: {len(found.results)} results are there{attempts}")
@@ -140,6 +141,7 @@ def _selection(arguments: argparse.Namespace, settings: Settings) -> dict[str, A
         "directory": str(Path.cwd()),
         "paths": [str(path) for path in arguments.paths],
         "expression": arguments.expression,
+        "expect": [str(path) for path in getattr(arguments, "expect", ())],
         "settings": {name: _plain(value) for name, value in values.items()},
     }
 
@@ -154,7 +156,8 @@ def _matches(record: Record, wanted: dict[str, Any], settings: Settings) -> bool
     had = record.selection
     if had["directory"] != wanted["directory"]:
         return False
-    if any(wanted[name] and had[name] != wanted[name] for name in ("paths", "expression")):
+    choice = ("paths", "expression", "expect")
+    if any(wanted[name] and had.get(name) != wanted[name] for name in choice):
         return False
     given = [name for name in wanted["settings"] if settings.source(name) == "command line"]
     return all(

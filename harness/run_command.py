@@ -22,6 +22,7 @@ examples:
   bpfthrow run                                   everything in progs/ on the default kernel
   bpfthrow run progs/throw -k 'static and not tail' --hook test_run
   bpfthrow run my.bpf.c --kernel 6.12 --kernel 7.3 --json out.json --junit out.xml
+  bpfthrow run their.bpf.o --expect their.expect.toml     what is claimed of an untagged object
   bpfthrow run --kernel all --html matrix.html      one page: cases down, kernels across
   bpfthrow run --kernel 6.12..7.3 --kernel 'build:*'
   bpfthrow run --resume                          what an interrupted run has left to do
@@ -47,6 +48,10 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "-j", "--jobs", type=jobs, default=0, metavar="N",
         help="targets side by side (default: as many as cores and memory allow)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--expect", action="append", default=[], metavar="FILE",
+        help="cases of an object that has no tags (default: STEM.expect.toml beside it)",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the cases, run nothing")
     parser.add_argument("-q", "--quiet", action="store_true", help="no line per case")

@@ -14,12 +14,13 @@ from harness.bpf.elf import Object, decode_globals, read_object
 from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.link import Program, RefKind
 from harness.bpf.sections import program_type
-from harness.errors import ObjectError
+from harness.errors import ObjectError, UsageError
 from harness.hooks import Action
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.sim import context, maps, semantics
 from harness.sim.engines import Engine
 from harness.sim.machine import DEFAULT_BUDGET, Machine
+from harness.sim.mapkinds.references import Programs
 from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import Trace
 
@@ -57,6 +58,7 @@ def run_case(
     if engine is not None:
         machine.engine = engine
     try:
+        _bring_in(machine, case)
         check_allowed(machine, case)
         retvals, wire, frame = _run_all(machine, case)
         content = map_content(machine)
@@ -99,11 +101,31 @@ def machine_for(
 ) -> Machine:
     """A machine with the object of a case loaded. Raises as `run_case`."""
     obj = load(case.object)
-    for name in (case.program, *(c.program for c in case.companions)):
+    own = [each.program for each in case.companions if not each.object]
+    for name in (case.program, *own):
         obj.program(name)
     machine = Machine(obj, semantics.profile(profile), log, budget, companions=case.companions)
     machine.program_type, machine.environment = _type_of(case), environment
     return machine
+
+
+def _bring_in(machine: Machine, case: Case) -> None:
+    """Programs of other objects, and what prog arrays hold. Raises Unsupported, ObjectError."""
+    ours = {program.name for program in machine.obj.programs}
+    for each in case.companions:
+        if each.object and each.program in ours:
+            raise Unsupported(f"two programs called {each.program}, of two objects")
+        if each.object:
+            try:
+                machine.adopt(load(each.object), each.program)
+            except ObjectError:
+                raise
+            except UsageError as error:
+                raise Unsupported(error.message) from None
+    for slot in case.tail_calls:
+        array = machine.maps[slot.map]
+        assert isinstance(array, Programs)
+        array.programs[slot.index] = slot.program
 
 
 def map_content(machine: Machine) -> dict[str, dict[str, str]]:

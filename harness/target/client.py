@@ -19,7 +19,7 @@ from harness import wire
 from harness.bpf.elf import Object, decode_globals, read_object
 from harness.bpf.special import without_addresses
 from harness.errors import UsageError
-from harness.model import Case, Observation, Verdict
+from harness.model import Case, Companion, Observation, Verdict
 from harness.target import splats
 from harness.target.base import FRESH, Facts
 from harness.target.channel import AgentChannel
@@ -111,7 +111,7 @@ class AgentClient:
         answer = self._agent.request(
             "run",
             timeout_s,
-            case=wire.to_json(replace(case, object="")),
+            case=wire.to_json(replace(case, object="", companions=self._companions(case))),
             object=remote,
             statistics=self._statistics,
         )
@@ -148,6 +148,13 @@ class AgentClient:
     def close(self) -> None:
         """End the agent."""
         self._agent.close()
+
+    def _companions(self, case: Case) -> tuple[Companion, ...]:
+        """Those of other objects have them pushed; all know their objects' places over there."""
+        return tuple(
+            replace(each, object=self._object(Path(each.object))[0]) if each.object else each
+            for each in case.companions
+        )
 
     def _object(self, path: Path) -> tuple[str, Object]:
         key = str(path)

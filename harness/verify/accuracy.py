@@ -15,9 +15,10 @@ from enum import StrEnum
 from harness.bpf.elf import Object, read_object
 from harness.bpf.environment import NOWHERE, Environment
 from harness.logmatch import missing
-from harness.model import Case, Expectation
+from harness.model import Case, Companion, Expectation
 from harness.model import Verdict as Seen
 from harness.series import SERIES
+from harness.verify.attach import Onto
 from harness.verify.predict import predict
 from harness.verify.prediction import Prediction, Verdict
 
@@ -85,9 +86,9 @@ def measure(
 
     `kernels`: series -> what libbpf would learn of its kernel.
     """
-    programs: dict[tuple[str, str], Case] = {}
+    programs: dict[tuple[str, str, tuple[Companion, ...]], Case] = {}
     for case in cases:
-        programs.setdefault((case.object, case.program), case)
+        programs.setdefault((case.object, case.program, case.companions), case)
     objects = {case.object: read_object(case.object) for case in programs.values()}
     return [
         judge(objects[case.object], case, name, kernels.get(name, NOWHERE))
@@ -111,10 +112,10 @@ def _predict(obj: Object, case: Case, series: str, kernel: Environment) -> Predi
     A case claims one verdict for all of them.
     """
     found = [predict(obj, case.program, series, environment=kernel)]
-    found += [
-        predict(obj, each.program, series, environment=kernel, attached_to=case.program)
-        for each in case.companions
-    ]
+    for each in case.companions:
+        own = read_object(each.object) if each.object else obj
+        onto = Onto(case.program, each.target, obj)
+        found.append(predict(own, each.program, series, environment=kernel, onto=onto))
     refused = (each for each in found if each.verdict is Verdict.REJECT)
     if found[0].verdict is not Verdict.ACCEPT:
         return found[0]

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Programs that attach to a function: of the same object (freplace, fentry, fexit) or the kernel.
+"""Programs that attach to a function: of an object (freplace, fentry, fexit, fmod_ret) or the kernel.
 
 Source: check_attach_btf_id() and bpf_check_attach_target() in kernel/bpf/verifier.c. Whether the
 kernel has the function that a section names is libbpf's question, and needs the kernel's types.
 """
+
+from dataclasses import dataclass
 
 from harness.bpf.btf import Kind, Type
 from harness.bpf.elf import Function, Object
@@ -27,13 +29,25 @@ _SLEEPABLE_HOOKS = frozenset({
 })  # fmt: skip
 
 
-def check(subject: Subject, environment: Environment, of: str = "") -> None:
-    """What is said of the target. Raises Rejection, NotModelled.
+@dataclass(frozen=True, slots=True)
+class Onto:
+    """What a program attaches to, as far as its section leaves that open."""
 
-    `of`: the program that holds the function; "": whichever of the object does.
-    """
+    # the program that holds the function; "": whichever of the object does
+    program: str = ""
+    # "": what the section names
+    function: str = ""
+    # the object that holds the program; None: the attached program's own
+    obj: Object | None = None
+
+
+OPEN = Onto()
+
+
+def check(subject: Subject, environment: Environment, onto: Onto = OPEN) -> None:
+    """What is said of the target. Raises Rejection, NotModelled."""
     section = subject.program.section
-    kind, target = program_type(section), attach_target(section)
+    kind, target = program_type(section), onto.function or attach_target(section)
     head = section.removeprefix("?").partition("/")[0]
     if head.endswith(".s") and kind in {*_TO_KERNEL, "tp_btf"}:
         raise NotModelled(f"which functions {head} programs may sleep in")
@@ -41,12 +55,21 @@ def check(subject: Subject, environment: Environment, of: str = "") -> None:
         raise NotModelled(f"whether programs may sleep in the hook {target}")
     if kind not in _TO_FUNCTIONS:
         return
-    obj = subject.obj
+    if not target:
+        raise NotModelled(f"section {section!r} names nothing to attach to")
+    obj = onto.obj or subject.obj
     found = next((f for f in (*obj.functions, *obj.programs) if f.name == target), None)
     if found is not None:
-        _check_callback(subject, kind, found, of)
+        _check_callback(subject, obj, kind, found, onto.program)
     if kind == "freplace":
-        _check_replaced(subject, target, found)
+        _check_replaced(subject, obj, target, found)
+    elif found is not None and kind == "fmod_ret":
+        raise Rejection(
+            Category.POLICY,
+            "can't modify return codes of BPF program",
+            why=f"{target}() is a function of a BPF program, and fmod_ret is for the kernel's own",
+            fix="replace the function by freplace, or watch it by fexit",
+        )
     elif found is None and not _in_kernel(environment, target):
         raise NotModelled(f"{target}() is not in vmlinux: a module may have it")
 
@@ -56,13 +79,13 @@ def _in_kernel(environment: Environment, name: str) -> bool:
     return environment.btf is None or environment.btf.find(Kind.FUNC, name) is not None
 
 
-def _check_callback(subject: Subject, kind: str, target: Function, of: str) -> None:
+def _check_callback(subject: Subject, obj: Object, kind: str, target: Function, of: str) -> None:
     """An exception callback can be neither replaced nor traced."""
-    programs = [p for p in subject.obj.programs if of in ("", p.name)]
+    programs = [p for p in obj.programs if of in ("", p.name)]
     holders = [p for p in programs if p.exception_callbacks == (target.name,)]
     if not holders:
         return
-    if any(_contains(subject.obj, p, target) for p in programs if p not in holders):
+    if any(_contains(obj, p, target) for p in programs if p not in holders):
         raise NotModelled(f"in which program {target.name}() is meant: in some it is the callback")
     name = "Extension" if kind == "freplace" else subject.profile.tracing_name
     raise Rejection(
@@ -81,7 +104,7 @@ def _contains(obj: Object, program: Function, function: Function) -> bool:
         return False
 
 
-def _check_replaced(subject: Subject, name: str, target: Function | None) -> None:
+def _check_replaced(subject: Subject, obj: Object, name: str, target: Function | None) -> None:
     if target is None:
         raise NotModelled(f"the replaced function {name}() is not in this object")
     if target.linkage != "global":
@@ -91,8 +114,8 @@ def _check_replaced(subject: Subject, name: str, target: Function | None) -> Non
             why=f"{name}() is static: callers of it were verified together with what it does",
             fix="drop `static`",
         )
-    own = _record(subject.obj, subject.obj.program(subject.program.name))
-    if not _same(subject.obj, own.type_id, _record(subject.obj, target).type_id):
+    own = _record(subject.obj, subject.obj.program(subject.program.name)).type_id
+    if not _same((subject.obj, own), (obj, _record(obj, target).type_id)):
         raise NotModelled(f"whether the types of {name}() and of what replaces it fit")
 
 
@@ -100,13 +123,14 @@ def _record(obj: Object, function: Function) -> Type:
     return obj.btf.type(obj.ext.functions.get(function.section, {}).get(function.offset, 0))
 
 
-def _same(obj: Object, one: int, two: int, depth: int = 0) -> bool:
+def _same(one: tuple[Object, int], two: tuple[Object, int], depth: int = 0) -> bool:
     """Whether two types are spelled alike, which always fits; others may fit too."""
     if one == two:
         return True
     if depth > _MOST_DEPTH:
         return False
-    first, second = obj.btf.resolve(one), obj.btf.resolve(two)
+    (mine, _), (theirs, _) = one, two
+    first, second = mine.btf.resolve(one[1]), theirs.btf.resolve(two[1])
     same = (first.kind, first.name, first.size_bytes, len(first.members)) == (
         second.kind, second.name, second.size_bytes, len(second.members))  # fmt: skip
     if not same or first.kind in (Kind.STRUCT, Kind.UNION):
@@ -116,4 +140,4 @@ def _same(obj: Object, one: int, two: int, depth: int = 0) -> bool:
         pairs += [
             (a.type_id, b.type_id) for a, b in zip(first.members, second.members, strict=True)
         ]
-    return all(_same(obj, a, b, depth + 1) for a, b in pairs)
+    return all(_same((mine, a), (theirs, b), depth + 1) for a, b in pairs)

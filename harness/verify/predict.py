@@ -13,6 +13,7 @@ from harness.bpf.program import Program
 from harness.sim import semantics
 from harness.sim.semantics import Profile
 from harness.verify import attach, exceptions, known_bugs, loading, removal, signatures, structure
+from harness.verify.attach import OPEN, Onto
 from harness.verify.callgraph import CallGraph
 from harness.verify.explore import explore
 from harness.verify.prediction import (
@@ -36,12 +37,12 @@ def predict(
     *,
     environment: Environment = NOWHERE,
     budget: int = DEFAULT_BUDGET,
-    attached_to: str = "",
+    onto: Onto = OPEN,
 ) -> Prediction:
     """What a kernel of `profile` says of one program of an object.
 
-    `environment`: the kernel that libbpf would ask. `attached_to`: for a program that attaches to a
-    function of the same object, the program that is meant, where several have it.
+    `environment`: the kernel that libbpf would ask. `onto`: for a program that attaches to a
+    function, what its section does not say of it.
     Raises ObjectError for a broken object or one without that program, UsageError for an unknown
     profile.
     """
@@ -58,8 +59,20 @@ def predict(
         return _rejected(error, linked)
     except NotModelled as error:
         return _unknown(error, linked)
-    run = _Run(Subject(obj, linked, kernel), environment, budget)
-    run.attached_to = attached_to
+    subject = Subject(obj, linked, kernel)
+    return predict_linked(subject, environment=environment, budget=budget, onto=onto)
+
+
+def predict_linked(
+    subject: Subject,
+    *,
+    environment: Environment = NOWHERE,
+    budget: int = DEFAULT_BUDGET,
+    onto: Onto = OPEN,
+) -> Prediction:
+    """predict() of a program as libbpf hands it to the kernel."""
+    run = _Run(subject, environment, budget)
+    run.onto = onto
     return run.predict()
 
 
@@ -69,7 +82,7 @@ class _Run:
     def __init__(self, subject: Subject, environment: Environment, budget: int) -> None:
         self.subject = subject
         self.environment = environment
-        self.attached_to = ""
+        self.onto = OPEN
         self.budget = budget
         self.graph = CallGraph(subject.program)
         self.explored: Explored | None = None
@@ -87,7 +100,7 @@ class _Run:
 
     def _check(self) -> None:
         structure.check(self.subject, self.graph)
-        attach.check(self.subject, self.environment, self.attached_to)
+        attach.check(self.subject, self.environment, self.onto)
         try:
             self.explored = explore(self.subject, self.budget)
         except NotModelled as error:

@@ -34,7 +34,7 @@ PACKET = (
     bytes(12) + b"\x08\x00" + b"\x45\x00\x00\x7b" + bytes(5) + b"\x06" + bytes(10)
     + bytes(12) + b"\x50" + bytes(5) + b"\x00\x7b"
 )  # fmt: skip
-_RUN = re.compile(r"RUN_SUCCESS\((\w+),\s*(-?\d+)\);")
+_RUN = re.compile(r"RUN_SUCCESS\((\w+),\s*(-?(?:0x[0-9a-f]+|\d+))\);")
 _IF_CONSTANT = re.compile(r"\tif \(skel->rodata->(\w+)\) \{\n(.*?)\n\t\}\n", re.DOTALL)
 _SUBTEST = re.compile(
     r'test__start_subtest\("([^"]+)"\)\)(?:\s*/\*.*?\*/)?\s*RUN_EXT\((-?\w+),.*?'
@@ -100,12 +100,12 @@ def checks(text: str) -> Iterator[Check]:
     """What prog_tests/exceptions.c expects of programs that load."""
     start = text.index("#define RUN_EXT")
     for name, value in _RUN.findall(text[:start]):
-        yield Check(name, int(value))
+        yield Check(name, int(value, 0))
     for _, load, companion, target, function, _, after in _SUBTEST.findall(text[start:]):
         found = _RUN.search(after)
         if load == "0" and found is not None:
             attached = Companion(companion, _kind(companion), function)
-            yield Check(found[1], int(found[2]), attached)
+            yield Check(found[1], int(found[2], 0), attached)
             assert found[1] == target, "the program that runs is the one attached to"
 
 
