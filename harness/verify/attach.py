@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Programs that attach to a function: of an object (freplace, fentry, fexit, fmod_ret) or the kernel.
+"""Programs that attach to a function of a BPF program (freplace, fentry, fexit) or of the kernel.
 
 Source: check_attach_btf_id() and bpf_check_attach_target() in kernel/bpf/verifier.c. Whether the
 kernel has the function that a section names is libbpf's question, and needs the kernel's types.

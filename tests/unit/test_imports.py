@@ -35,7 +35,9 @@ MAY_IMPORT = {
     "symbols": GROUND,
     # the kernel's own tags, read into the same claims
     "kerneltags": GROUND | {"tags"},
-    "suite": GROUND | {"bpf", "build", "frames", "kerneltags", "tags"},
+    "sidecar": GROUND | {"tags"},
+    "expected": GROUND | {"bpf", "sidecar", "tags"},
+    "suite": GROUND | {"bpf", "build", "expected", "frames", "kerneltags", "tags"},
     "bpf": GROUND,
     "sim": GROUND | {"bpf", "frames"},
     # the command may print reports and find cases
