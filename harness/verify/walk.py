@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.bpf.mapdef import MapType
 from harness.bpf.sections import attach_target, program_type
+from harness.verify import origins
 from harness.verify.fields import late_problems
 from harness.verify.mapview import MapView, map_views
 from harness.verify.prediction import Category, Explored, NotModelled, Rejection, Step, Subject
@@ -231,8 +232,15 @@ class Walk:
         """
         if self.state.widened and not certain:
             self.unknown(f"numbers that change in a loop: they may be refused ({message})")
+        better, remedy = origins.told(self, message)
         raise Rejection(
-            category, message, errno=errno, pc=self.pc, why=why, fix=fix, steps=self.steps()
+            category,
+            message,
+            errno=errno,
+            pc=self.pc,
+            why=better or why,
+            fix=remedy or fix,
+            steps=self.steps(),
         )
 
     def unknown(self, why: str) -> NoReturn:
