@@ -40,6 +40,8 @@ class Unknown:
 # of an array in an observation
 _MAX_LISTED = 1 << 16
 _MAX_LISTED_BYTES = 16 << 20
+# more than any kernel's struct of a map has
+_STRUCT_BYTES = 4096
 
 # any class of harness.sim.mapkinds
 Map = Any
@@ -74,6 +76,24 @@ KINDS: dict[MapType, tuple[Callable[[Place], Map], str]] = {
 }
 
 
+def _handle(name: str, memory: Memory) -> Region:
+    """What a program holds as the map's address: of the kernel's struct bpf_map.
+
+    A verifier lets it be read, as far as the struct goes (check_ptr_to_map_access()), and not be
+    written.
+    """
+    made = memory.region(f"map {name}", bytearray())
+    made.high, made.writable = _STRUCT_BYTES, False
+
+    def load(offset: int, size: int) -> int:
+        raise Unsupported(
+            f"load of {size} bytes at offset {offset} of the kernel's own struct of map {name}"
+        )
+
+    made.load = load
+    return made
+
+
 def create(
     definition: MapDef,
     memory: Memory,
@@ -84,7 +104,7 @@ def create(
 
     `special`: members of the value that are the kernel's, from harness.bpf.special.spans().
     """
-    handle = memory.region(f"map {definition.name}", bytearray())
+    handle = _handle(definition.name, memory)
     place = Place(definition, memory, handle, world or World(), special)
     made = KINDS.get(definition.type, (Unknown, ""))[0](place)  # type: ignore[call-overload]
     if definition.type == MapType.PROG_ARRAY:

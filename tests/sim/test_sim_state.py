@@ -44,6 +44,19 @@ def test_update(run, kind, key, flags, retval):
         assert seen.maps["m"][key.to_bytes(4, "little").hex()] == "0900000000000000"
 
 
+@pytest.mark.parametrize(
+    ("body", "verdict", "words"),
+    [
+        ("return *(volatile __u32 *)((void *)&m + 36);", "unsupported", "own struct of map m"),
+        ("return *(volatile __u8 *)((void *)&m + 9000);", "rejected", "offset 9000 of map m"),
+        ("*(volatile __u32 *)((void *)&m + 36) = 1; return 0;", "rejected", "read-only"),
+    ],
+)
+def test_the_kernels_own_struct_of_a_map_is_not_known(run, body, verdict, words):
+    seen = run(tc(body, MAP.format(kind="HASH")))
+    assert (seen.verdict, words in seen.message) == (verdict, True)
+
+
 def test_array_lists_all_keys_and_hash_only_what_is_there(run):
     body = "__u32 k = 1; __u64 *v = bpf_map_lookup_elem(&m, &k); if (v) *v = 5; return !v;"
     array, empty = (run(tc(body, MAP.format(kind=kind))) for kind in ("ARRAY", "HASH"))

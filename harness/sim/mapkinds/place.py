@@ -17,7 +17,7 @@ class Place:
 
     definition: MapDef
     memory: Memory
-    # what BPF programs hold as the map's address; no byte of it can be read
+    # what BPF programs hold as the map's address
     handle: Region
     world: World
     # members of the value that are the kernel's: kind, offset, bytes
