@@ -10,6 +10,18 @@ from harness.model import Case, Observation, Provenance, Verdict
 from harness.target.base import Facts
 
 RELEASE = "6.12.107+deb13-amd64"
+# what a kernel says when it dies, and what is observed then
+OOPS = """\
+[    9.0] BUG: kernel NULL pointer dereference, address: 0000000000000030
+[    9.1] RIP: 0010:jit_subprogs+0x894/0xaa0
+[    9.2] Call Trace:
+[    9.3]  <TASK>
+[    9.4]  bpf_check+0x2a35/0x2e10
+[    9.5]  bpf_prog_load+0x7e1/0xc90
+[    9.6]  </TASK>
+[    9.7] Kernel panic - not syncing: Fatal exception
+"""
+CRASHED = Observation(Verdict.CRASHED, message="BUG: kernel NULL pointer", kernel_log=OOPS)
 
 
 def ran(retval, **fields):
