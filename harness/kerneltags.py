@@ -51,10 +51,11 @@ def parse_kernel_tags(tags: Sequence[str], where: str) -> Claims:
     claims.alone = True
     privileged = False
     for key, value in _in_order(tags):
-        if key.removesuffix(_UNPRIVILEGED) != key:
-            claims.left_out.append(key)
-            continue
         privileged |= key in _PRIVILEGED
+        unchecked = _UNCHECKED.get(key, _ALL_RIGHTS if key.endswith(_UNPRIVILEGED) else "")
+        if unchecked:
+            claims.left_out.append(f"{key}: {unchecked}")
+            continue
         put = _KEYS.get(key)
         if put is None:
             claims.unsupported.append(f"tag {key} is not understood")
@@ -63,7 +64,8 @@ def parse_kernel_tags(tags: Sequence[str], where: str) -> Claims:
             put(claims, value)
         except (BpfthrowError, ValueError) as error:
             raise ObjectError(f"{where}: tag {key}={value}: {error}") from None
-    if claims.left_out and not privileged:
+    claims.left_out = list(dict.fromkeys(claims.left_out))
+    if not privileged and any(why.endswith(_ALL_RIGHTS) for why in claims.left_out):
         claims.unsupported.append("it is to be loaded without privileges only")
     _settle(claims)
     return claims
@@ -128,8 +130,8 @@ def _put_unwanted(claims: Claims, value: str) -> None:
 
 def _put_retval(claims: Claims, value: str) -> None:
     number = _integer(value)
-    if number == _POINTER_VALUE:
-        claims.unsupported.append("tag test_retval=POINTER_VALUE: any pointer would do")
+    if number == _POINTER_VALUE:  # whatever comes back will do
+        claims.hooks = ["test_run"]
         return
     claims.retval = number & 0xFFFFFFFF
 
@@ -186,6 +188,14 @@ _KEYS: dict[str, Callable[[Claims, str], None]] = {
     "test_auxiliary": _put_auxiliary,
     "load_mode": _put_mode,
 }
+# what is not looked at: the load and the run are tried without it
+_UNCHECKED = {
+    "test_expect_xlated": "the instructions that the verifier made are not looked at",
+    "test_jited": "the machine code is not looked at",
+    "test_expect_stderr": "what a program's streams hold is not looked at",
+    "test_expect_stdout": "what a program's streams hold is not looked at",
+}
+_ALL_RIGHTS = "programs are loaded with all privileges"
 # keys that imply a privileged load, as in the loader
 _PRIVILEGED = {
     "test_expect_success", "test_expect_failure", "test_expect_msg", "test_expect_not_msg",

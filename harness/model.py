@@ -118,7 +118,7 @@ class Case:
     unsupported: str = ""
     # what its author calls it
     description: str = ""
-    # what its tags claim beyond what is tried
+    # what its tags claim beyond what is tried: "TAG: WHY"
     left_out: tuple[str, ...] = ()
 
 

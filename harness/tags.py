@@ -73,7 +73,7 @@ class Claims:
     description: str = ""
     # reasons why the case cannot be tried
     unsupported: list[str] = field(default_factory=list)
-    # tags about a load without privileges
+    # tags that are not held against anything: "TAG: WHY"
     left_out: list[str] = field(default_factory=list)
 
     def expectation(self, input_name: str, globals_: dict[str, int]) -> Expectation:

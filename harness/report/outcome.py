@@ -212,9 +212,9 @@ def reasons(results: Sequence[Result], header: RunHeader) -> list[str]:
         if result.simulated is not None and not has_say(result.simulated)
     )
     lines += _grouped(
-        ("tags", "left out", f"{tag}: programs are loaded with all privileges")
+        ("tags", "left out", why)
         for case in dict.fromkeys(result.case for result in results)
-        for tag in case.left_out
+        for why in case.left_out
     )
     lines += [
         f"{name}: every case was unsupported, yet this kernel should have exceptions"

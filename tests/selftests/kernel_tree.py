@@ -19,7 +19,7 @@ from harness.paths import make_dir
 
 SUITES = ("trixie", "trixie-backports")
 SELFTESTS = "tools/testing/selftests/bpf"
-_WANTED = (f"*/{SELFTESTS}/*", "*/tools/lib/bpf/*", "*/tools/include/uapi/*",
+_WANTED = (f"*/{SELFTESTS}/*", "*/tools/lib/bpf/*", "*/tools/include/*",
            "*/scripts/bpf_doc.py")  # fmt: skip
 # as CLANG_CFLAGS and BPF_CFLAGS in the selftests' own Makefile
 _FLAGS = ("-g", "-O2", "-target", "bpf", "-mcpu=v3", "-mlittle-endian", "-D__TARGET_ARCH_x86",
@@ -89,7 +89,9 @@ def compile_program(tree: Path, name: str, into: Path) -> Path:
     includes = [into, into / "bpf", tree / "tools/lib", here, tree / "tools/include/uapi",
                 here / "libarena/include"]  # fmt: skip
     made = into / f"{name}.bpf.o"
+    # those that include the kernel's filter.h by its place want this one
     _run([build.find_clang(), *_FLAGS, *(f"-I{path}" for path in includes),
+          "-idirafter", tree / "tools/include",
           "-c", here / "progs" / f"{name}.c", "-o", made])  # fmt: skip
     return made
 

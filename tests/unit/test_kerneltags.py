@@ -82,11 +82,10 @@ def test_log_level_and_flags(cases_of):
     ("tags", "why"),
     [
         ('TAG("test_frobnicate=7")', "tag test_frobnicate is not understood"),
-        ('TAG("test_expect_xlated=0: exit")', "tag test_expect_xlated is not understood"),
+        ('TAG("test_btf_path=x.bpf.o")', "tag test_btf_path is not understood"),
         ('TAG("test_arch=ARM64")', "for ARM64 only"),
         ('TAG("test_arch=ARM64") TAG("test_arch=X86_64")', ""),
         ('TAG("test_expect_failure_unpriv")', "it is to be loaded without privileges only"),
-        ('TAG("test_retval=0xbadcafe")', "tag test_retval=POINTER_VALUE: any pointer would do"),
     ],
 )
 def test_what_cannot_be_tried_says_why(cases_of, tags, why):
@@ -124,6 +123,21 @@ def test_claims_without_privileges_are_left_out_and_said_so(cases_of):
     assert reasons([seen, seen], RunHeader())[-1] == (
         "tags: 1 left out: test_expect_failure_unpriv: programs are loaded with all privileges"
     )
+
+
+def test_what_is_not_looked_at_does_not_keep_the_rest_from_being_tried(cases_of):
+    tags = 'TAG("test_expect_xlated=0: exit") TAG("test_expect_xlated=...") TAG("test_retval=3")'
+    case = _one(cases_of, tags)
+    assert (case.hook, case.expectation.retval, case.unsupported) == ("test_run", 3, "")
+    (why,) = case.left_out
+    assert why.startswith("test_expect_xlated: ")
+    seen = Result(case, "fake", Observation(Verdict.RAN))
+    assert f"tags: 1 left out: {why}" in reasons([seen], RunHeader())
+
+
+def test_where_any_pointer_would_do_the_program_runs(cases_of):
+    case = _one(cases_of, 'TAG("test_retval=0xbadcafe")')
+    assert (case.hook, case.expectation.retval, case.unsupported) == ("test_run", None, "")
 
 
 def test_descriptions_select(cases_of):
