@@ -24,6 +24,7 @@ from harness import (
     bench_matrix,
     bench_restore,
     bench_sim,
+    bench_verifier,
     bench_verify,
     config,
     kernels,
@@ -48,6 +49,7 @@ examples:
   bpfthrow bench --only matrix                 all kernels, each by itself and together: 7 minutes
   bpfthrow bench --only engines                the simulator: no kernel, half a minute
   bpfthrow bench --only verify                 the verifier model: no kernel, seconds
+  bpfthrow bench --only verifier               its time beside the kernel's, program by program
 
 Run it on an idle machine and read the ratios; the seconds are this machine's.
 """
@@ -227,6 +229,7 @@ _PARTS: dict[str, Callable[[kernels.Kernel, config.Settings], dict[str, Any]]] =
     "restore": bench_restore.measure,
     "case": _case,
     "suite": _suite,
+    "verifier": bench_verifier.measure,
     "plugin": lambda _kernel, _settings: timing.measure(),
 }
 
