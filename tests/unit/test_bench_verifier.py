@@ -10,6 +10,7 @@ from harness.suite import collect
 
 _SOURCE = """
 #include "exceptions.h"
+char LICENSE[] SEC("license") = "GPL";
 SEC("tc") __success int takes(struct __sk_buff *skb) { return 2; }
 SEC("tc") __success int throws(struct __sk_buff *skb)
 { if (skb->len > 9) bpf_throw(1); return 2; }
