@@ -10,24 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-
-class Rule(NamedTuple):
-    """One thing that a verifier or libbpf insists on."""
-
-    name: str
-    # one of 7.3's kinds of diagnosis, or "loader"
-    category: str
-    # normalised messages (harness.normalize), matched in full
-    wordings: tuple[str, ...]
-    # what the rule is, to somebody who wrote the program
-    words: str
-    fix: str
-    # who says no: function, file
-    said_by: str
-    # since which kernel it is so, where that is known
-    since: str = ""
-    # kernel functions and helpers that take what is held at the refusal
-    taken_by: str = ""
+from harness.refusals_data import REFUSED_DATA
+from harness.refusals_rule import Rule
 
 
 class Found(NamedTuple):
@@ -109,7 +93,7 @@ RULES: tuple[Rule, ...] = (
     # the throw itself
     Rule(
         "cookie-is-no-number", _CALL,
-        (r"R1 is not a scalar", r"variable .* access var_off=.* disallowed"),
+        (r"R1 is not a scalar", r"variable \? access var_off=.* disallowed"),
         "the cookie must be a number that is known to have a value",
         "throw a number; a pointer would leak an address",
         f"check_kfunc_args(), {_VERIFIER}",
@@ -297,47 +281,7 @@ RULES: tuple[Rule, ...] = (
         f"bpf_add_kfunc_call(), {_VERIFIER}",
         "6.7 on x86-64, 6.9 on arm64, 6.12 on s390, 7.3 on powerpc64",
     ),
-    # data
-    Rule(
-        "out-of-bounds", _MEMORY,
-        (r"R(?P<register>\d+) unbounded memory access, .*",
-         r"invalid access to (?:packet|map value|memory|mem|stack)\b.*",
-         r"R(?P<register2>\d+) (?:min|max) value is (?:negative|outside of the allowed .* range).*",
-         r"R(?P<register3>\d+) offset is outside of the packet"),
-        "the access may lie outside of what is known to be there",
-        "compare the offset or length with a bound first, in the variable that is used",
-        f"check_mem_access(), {_VERIFIER}",
-    ),
-    Rule(
-        "not-a-pointer", _REGISTER,
-        (r"R(?P<register>\d+) invalid mem access '.*'",
-         r"R(?P<register2>\d+) type=.* expected=.*"),
-        "the register does not hold the kind of value that is needed here",
-        "check it for NULL, or pass what is asked for",
-        f"check_mem_access(), check_reg_type(), {_VERIFIER}",
-    ),
-    Rule(
-        "never-written", _REGISTER,
-        (r"R(?P<register>\d+) !read_ok", r"invalid read from stack .*",
-         r"invalid indirect read from stack .*"),
-        "nobody has given this a value on the way here",
-        "initialise it",
-        f"check_reg_arg(), {_VERIFIER}",
-    ),
-    Rule(
-        "context-access", _MEMORY,
-        (r"invalid bpf_context access off=.*",),
-        "the context of this program type has no such field, or it may not be used so",
-        "read or write whole fields of the type's context",
-        f"check_ctx_access(), {_VERIFIER}",
-    ),
-    Rule(
-        "core-relocation", _LOADER,
-        (r"failed to resolve CO-RE relocation .*",),
-        "this kernel's types do not have what the program was compiled for",
-        "guard the use by bpf_core_field_exists() or bpf_core_type_exists()",
-        "bpf_core_resolve_relo(), tools/lib/bpf/libbpf.c; the instruction was made invalid",
-    ),
+    *REFUSED_DATA,
 )  # fmt: skip
 
 _BY_NAME = {rule.name: rule for rule in RULES}

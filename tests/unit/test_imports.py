@@ -21,7 +21,9 @@ MAY_IMPORT = {
     "logmatch": GROUND,
     "normalize": GROUND,
     "loadstats": GROUND,
-    "refusals": GROUND,
+    "refusals": GROUND | {"refusals_data", "refusals_rule"},
+    "refusals_data": GROUND | {"refusals_rule"},
+    "refusals_rule": GROUND,
     "regress_model": GROUND | {"loadstats"},
     # comparing needs no machine; the command brings them
     "regress": GROUND | {"loadstats", "normalize", "regress_model", "report"},
