@@ -115,8 +115,8 @@ def companion(obj: Object, name: str, where: str) -> Companion:
         raise ObjectError(f"{where}: tag bpfthrow:with={name}: no such program", fix=names)
     kind = found.section.removeprefix("?").partition("/")[0].removesuffix(".s")
     target = attach_target(found.section)
-    if kind not in BY_TAG or not target or not found.section.startswith("?"):
-        fix = "its section must read ?freplace/FUNCTION, ?fentry/FUNCTION or ?fexit/FUNCTION"
+    if kind not in KINDS or not target or not found.section.startswith("?"):
+        fix = "its section must read " + " or ".join(f"?{each}/FUNCTION" for each in KINDS)
         message = f"{where}: companion {name!r} is in section {found.section!r}"
         raise ObjectError(message, fix=fix)
     return Companion(name, kind, target)

@@ -24,6 +24,8 @@ from harness.verify.prediction import Prediction, Verdict
 
 _EXPRESSION = re.compile(r"\{\{.*?\}\}")
 _THROW = "throw"
+# the model takes a JIT for granted
+_NO_JIT = "no-jit"
 _NONE: Mapping[str, Environment] = {}
 _WANTED = {Seen.RAN: Verdict.ACCEPT, Seen.REJECTED: Verdict.REJECT}
 
@@ -84,10 +86,13 @@ def measure(
 ) -> list[Judged]:
     """Judge each program of the cases once for each series. Raises ObjectError.
 
-    `kernels`: series -> what libbpf would learn of its kernel.
+    `kernels`: series -> what libbpf would learn of its kernel. Cases of machines whose JIT is
+    off are left out.
     """
     programs: dict[tuple[str, str, tuple[Companion, ...]], Case] = {}
     for case in cases:
+        if _NO_JIT in case.needs:
+            continue
         programs.setdefault((case.object, case.program, case.companions), case)
     objects = {case.object: read_object(case.object) for case in programs.values()}
     return [

@@ -66,7 +66,7 @@ def check(subject: Subject, environment: Environment, onto: Onto = OPEN) -> None
     elif found is not None and kind == "fmod_ret":
         raise Rejection(
             Category.POLICY,
-            "can't modify return codes of BPF program",
+            "can't modify return codes of BPF programs",
             why=f"{target}() is a function of a BPF program, and fmod_ret is for the kernel's own",
             fix="replace the function by freplace, or watch it by fexit",
         )

@@ -119,6 +119,18 @@ int leaves(__u64 *ctx)
 	return 0;
 }
 
+SEC("?fmod_ret/callback") __target
+int modifies_callback(__u64 *ctx)
+{
+	return 0;
+}
+
+SEC("?fmod_ret/throws") __target
+int modifies_thrower(__u64 *ctx)
+{
+	return 0;
+}
+
 /* ---- refused ---- */
 
 #define TO_CALLBACK(number, kind) \
@@ -151,6 +163,23 @@ int fexit_callback(struct __sk_buff *skb)
 {
 	bpf_throw(1);
 	return 0;
+}
+
+TO_CALLBACK(22, "FENTRY/FEXIT")
+__on("7.3", "msg=1=Tracing programs cannot attach to exception callback")
+__exception_cb(callback)
+__with(modifies_callback)
+int fmod_ret_callback(struct __sk_buff *skb)
+{
+	bpf_throw(1);
+	return 0;
+}
+
+REFUSED(22, "can't modify return codes of BPF programs")
+__with(modifies_thrower)
+int fmod_ret_thrower(struct __sk_buff *skb)
+{
+	return throws(skb->len);
 }
 
 REFUSED(22, "private() is not a global function")

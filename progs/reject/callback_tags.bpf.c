@@ -66,6 +66,23 @@ int names_variable(struct __sk_buff *skb)
 	return 0;
 }
 
+/* A program is no function, be it another one or the very same. */
+REFUSED(2, "cannot find exception callback 'names_itself'")
+__exception_cb(names_itself)
+int names_itself(struct __sk_buff *skb)
+{
+	bpf_throw(1);
+	return 0;
+}
+
+REFUSED(2, "cannot find exception callback 'misspelt'")
+__exception_cb(misspelt)
+int names_program(struct __sk_buff *skb)
+{
+	bpf_throw(1);
+	return 0;
+}
+
 NEAR_MISS(2)
 __exception_cb(callback)
 int well_spelt(struct __sk_buff *skb)
