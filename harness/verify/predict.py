@@ -12,7 +12,16 @@ from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.program import Program
 from harness.sim import semantics
 from harness.sim.semantics import Profile
-from harness.verify import attach, exceptions, known_bugs, loading, removal, signatures, structure
+from harness.verify import (
+    attach,
+    exceptions,
+    known_bugs,
+    loading,
+    ownedtypes,
+    removal,
+    signatures,
+    structure,
+)
 from harness.verify.attach import OPEN, Onto
 from harness.verify.callgraph import CallGraph
 from harness.verify.explore import explore
@@ -99,6 +108,7 @@ class _Run:
         return Prediction(Verdict.ACCEPT, bugs=self._bugs(), explored=insns)
 
     def _check(self) -> None:
+        ownedtypes.require_taken(self.subject.obj)
         structure.check(self.subject, self.graph)
         attach.check(self.subject, self.environment, self.onto)
         try:
