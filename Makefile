@@ -17,7 +17,7 @@ READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
 $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
 	|| rm -f .venv/.ready .venv/.ready-lint .venv/.ready-fuzz)
 
-.PHONY: bugs docs setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
+.PHONY: bugs docs verdicts setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
 
 run: .venv/.ready ## run the cases: make run KERNELS=all ARGS="--html build/matrix.html"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
@@ -60,6 +60,9 @@ docs: .venv/.ready ## write docs/rejections.md from progs/reject
 
 test-exhaustive: .venv/.ready ## the verifier model's numbers, all of 6 bits: make test-exhaustive BITS=8
 	@EXHAUSTIVE_BITS=$(or $(BITS),6) $(BIN)/python -m pytest tests/exhaustive $(ARGS)
+
+verdicts: .venv/.ready ## the verifier model against kernels, on mutants of progs/: make verdicts ARGS="--seed 1"
+	@$(BIN)/python tests/campaign/verdicts.py $(addprefix --kernel ,$(TEST_KERNELS)) $(ARGS)
 
 clean: ## remove what was built in the checkout (not .venv, not the cache)
 	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from harness.verify import locks, objects
+from harness.verify import helpermem, locks, objects
 from harness.verify import registers as r
 from harness.verify.frames import Callback
 from harness.verify.helpercalls import acquire, push_callback
@@ -101,15 +101,15 @@ def _check_locked(walk: Walk, reg: Reg, name: str) -> None:
 
 def _node(walk: Walk, root: Root, *, tree: bool, owned: bool) -> None:
     reg, name = walk.regs[2], "bpf_rb_node" if tree else "bpf_list_node"
+    helpermem.check_kernel_pointer(walk, 2)
     pointer = reg.type == r.BTF_ID and reg.flags & r.ALLOC and not reg.flags & r.MAYBE_NULL
     if owned and not (pointer and _plain(reg)):
         words = f"{_argument(walk, 2)} expected pointer to allocated object"
         walk.reject(Category.CALL_TYPE, words)
     if owned and not reg.ref:
         walk.reject(Category.RESOURCE_LIFETIME, "allocated object must be referenced")
-    if not owned and not (pointer and (reg.flags & r.NON_OWNING or reg.ref)):
-        words = "can only take non-owning or refcounted bpf_rb_node pointer"
-        walk.reject(Category.CALL_TYPE, words if pointer else "")
+    if not owned:
+        _check_removable(walk, reg)
     if reg.num is not None:
         walk.unknown(f"a {name} at a variable offset")
     at = [offset for kind, offset, _ in objects.special(walk, reg) if kind == name]
@@ -122,14 +122,32 @@ def _node(walk: Walk, root: Root, *, tree: bool, owned: bool) -> None:
         walk.reject(Category.CALL_TYPE, words)
 
 
+def _check_removable(walk: Walk, reg: Reg) -> None:
+    """What bpf_rbtree_remove() takes."""
+    borrowed = reg.type == r.BTF_ID and bool(reg.flags & r.NON_OWNING)
+    if walk.release < (6, 13):
+        if not borrowed or reg.ref:
+            words = "rbtree_remove node input must be non-owning ref"
+            walk.reject(Category.CALL_TYPE, words)
+    elif not borrowed and not reg.ref:
+        words = "can only take non-owning or refcounted bpf_rb_node pointer"
+        walk.reject(Category.CALL_TYPE, words if walk.release >= (7, 0) else "")
+    if reg.type != r.BTF_ID or not reg.flags & r.ALLOC or reg.flags & r.MAYBE_NULL:
+        walk.unknown("which refusal a node gets that is none")
+
+
 def _push(walk: Walk, name: str, root: Root) -> Reg:
     """The object is the list's or tree's now; pointers to it may be used while it is locked."""
     tree = name in TREE_ADD
     _node(walk, root, tree=tree, owned=True)
     regs, state = walk.regs, walk.state
     less = regs[3]
-    if tree and less.type != r.FUNC:
-        walk.reject(Category.CALL_TYPE, f"{_argument(walk, 3)} expected pointer to func")
+    if tree:
+        helpermem.check_kernel_pointer(walk, 3)
+        if less.type != r.FUNC:
+            walk.reject(Category.CALL_TYPE, f"{_argument(walk, 3)} expected pointer to func")
+    if name.endswith("_impl"):
+        helpermem.check_number(walk, 5 if tree else 4)
     if tree:
         other = push_callback(walk, less.what, Callback(0, 1))
         inner = other.frames[-1].regs

@@ -137,7 +137,7 @@ def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     types = _TYPES.get(arg.kind)
     if types is None:
         walk.unknown(f"an argument of kind {arg.kind}")
-    wrong = reg.type not in types
+    wrong = reg.type not in types and not _is_context_as_memory(walk, arg, reg)
     if reg.flags & r.MAYBE_NULL and not (arg.null and not wrong):
         wrong = True
     if arg.kind == "ringbuf" and not reg.flags & r.RINGBUF:
@@ -162,6 +162,11 @@ def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     )
 
 
+def _is_context_as_memory(walk: Walk, arg: Arg, reg: Reg) -> bool:
+    """7.3 takes a context for memory first, and refuses it where it is not a system call's."""
+    return walk.release >= (7, 0) and reg.type == r.CTX and _TYPES[arg.kind] is _MEMORY
+
+
 def _check_offset(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     """check_func_arg_reg_off(): memory may be moved, other pointers may not."""
     if "release" in arg.flags:
@@ -174,6 +179,8 @@ def _check_offset(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     elif reg.type == r.BTF_ID:
         if reg.num is not None:
             helpermem.check_fixed(walk, reg, number)
+    elif walk.kind == "syscall" and _is_context_as_memory(walk, arg, reg):
+        return
     elif reg.type not in _MEMORY and reg.type not in (r.SCALAR, r.ARENA):
         helpermem.check_fixed(walk, reg, number)
 

@@ -7,7 +7,7 @@ kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from harness.bpf.helper_names import NAMES
 from harness.bpf.mapdef import MapType
@@ -206,7 +206,8 @@ def _special(walk: Walk, name: str, passed: Passed) -> None:
         _tail_call(walk, passed)
     elif name == "bpf_loop":
         top = walk.regs[1].num
-        assert top is not None
+        if walk.regs[1].type != r.SCALAR or top is None:
+            _refuse_precision(walk)
         frame = walk.state.frames[-1]
         if frame.unrolled < top.umax:
             _push_loop(walk, passed)
@@ -220,6 +221,17 @@ def _special(walk: Walk, name: str, passed: Passed) -> None:
         _push_drain(walk, passed)
     elif name == "bpf_get_local_storage" and walk.regs[2].const != 0:
         walk.reject(Category.CALL_TYPE, "get_local_storage() doesn't support non-zero flags")
+
+
+def _refuse_precision(walk: Walk) -> NoReturn:
+    """mark_chain_precision() of a pointer, which nobody ruled out before 7.0 (a bug)."""
+    walk.reject(
+        Category.CALL_TYPE,
+        "verifier bug: backtracking misuse" if walk.release >= (6, 17) else "",
+        errno=14,
+        why="the number of rounds is a pointer; the kernel warns of a bug of its own",
+        fix="pass a number",
+    )
 
 
 def _tail_call(walk: Walk, passed: Passed) -> None:

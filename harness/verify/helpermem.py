@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from harness.verify.walk import Walk
 
 MAX_SIZE: Final = 1 << 29
+_LARGEST_CONTEXT: Final = 0xFFFF
+# what a fixed and a variable offset may be added to before it is passed
+_MOVABLE: Final = frozenset({
+    r.STACK, r.PACKET, r.PACKET_META, r.MAP_KEY, r.MAP_VALUE, r.MEM, r.BUF, r.ARENA, r.SCALAR,
+})  # fmt: skip
 
 
 def access(
@@ -47,12 +52,11 @@ def access(
         from harness.verify import btfaccess  # noqa: PLC0415  # a circle otherwise
 
         btfaccess.read(walk, reg, regno, 0, size)
-    elif kind in (r.BUF, r.CTX) and not null:
-        if kind == r.CTX and walk.kind != "syscall":
-            _unexpected(walk, reg, regno, size, zero_size=zero_size)
-        if kind == r.CTX:
-            return
+    elif kind == r.BUF and not null:
         walk.unknown(f"a call that accesses {type_name(reg)}")
+    elif kind == r.CTX and not null and walk.kind == "syscall":
+        if walk.release >= (7, 0):
+            memory.check_region(walk, reg, regno, 0, size, _LARGEST_CONTEXT, zero_size=zero_size)
     else:
         _unexpected(walk, reg, regno, size, zero_size=zero_size)
 
@@ -148,13 +152,62 @@ def sized(
 
 def check_fixed(walk: Walk, reg: Reg, regno: int) -> None:
     """__check_ptr_off_reg(): an argument that may not be moved."""
+    name = type_name(reg)
+    if reg.num is not None and (walk.release >= (7, 0) or not reg.off):
+        words = f"variable {name} access var_off={{{{.*}}}} disallowed"
+        walk.reject(Category.CALL_TYPE, words, errno=13)
     if reg.off < 0:
-        name = type_name(reg)
         words = f"negative offset {name} ptr R{regno} off={reg.off} disallowed"
         walk.reject(Category.CALL_TYPE, words, errno=13)
     if reg.off:
-        words = f"dereference of modified {type_name(reg)} ptr R{regno} off={reg.off} disallowed"
+        words = f"dereference of modified {name} ptr R{regno} off={reg.off} disallowed"
         walk.reject(Category.CALL_TYPE, words, errno=13)
-    if reg.num is not None:
-        words = f"variable {type_name(reg)} access var_off={{{{.*}}}} disallowed"
-        walk.reject(Category.CALL_TYPE, words, errno=13)
+
+
+def check_number(walk: Walk, regno: int) -> Reg:
+    """An argument of a kernel function that must be a number."""
+    reg = walk.regs[regno]
+    if reg.type != r.SCALAR:
+        if walk.release >= (7, 0):
+            _check_moved(walk, reg, regno)
+        walk.reject(
+            Category.CALL_TYPE,
+            f"R{regno} is not a scalar",
+            why=f"R{regno} must be a number: a pointer would leak an address"
+            if reg.type
+            else f"nobody has given R{regno} a value",
+            fix="pass a number",
+        )
+    return reg
+
+
+def check_kernel_pointer(walk: Walk, regno: int) -> None:
+    """What is said of a pointer for a kernel function before its type is looked at."""
+    reg = walk.regs[regno]
+    if walk.release >= (7, 0) and (reg.const == 0 or reg.flags & r.MAYBE_NULL):
+        walk.reject(
+            Category.CALL_TYPE,
+            f"Possibly NULL pointer passed to trusted R{regno}",
+            errno=13,
+            why=f"R{regno} may be NULL here",
+            fix="compare it with NULL first",
+        )
+    _check_moved(walk, reg, regno)
+
+
+def _check_moved(walk: Walk, reg: Reg, regno: int) -> None:
+    """__check_func_arg_reg_off()."""
+    if not reg.type:
+        walk.reject(
+            Category.REGISTER_TYPE,
+            "variable ? access var_off={{.*}} disallowed",
+            errno=13,
+            why=f"nobody has written R{regno} on this path",
+            fix="give it a value on every path that leads here",
+        )
+    movable = reg.type in _MOVABLE and not reg.flags & r.MAYBE_NULL
+    if movable or (reg.type == r.CTX and walk.kind == "syscall"):
+        return
+    if reg.type == r.BTF_ID and reg.num is None and reg.off >= 0:
+        return
+    check_fixed(walk, reg, regno)

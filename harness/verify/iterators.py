@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from harness.verify import helpermem, stack
 from harness.verify import registers as r
-from harness.verify import stack
 from harness.verify.frames import EMPTY, INVALID, ITER_SLOT, Slot
 from harness.verify.helpercalls import acquire
 from harness.verify.prediction import Category
@@ -32,36 +32,29 @@ _INT_BYTES: Final = 4
 def _place(walk: Walk, *, fresh: bool) -> tuple[Frame, int]:
     """Frame and slot of the iterator in R1."""
     reg = walk.regs[1]
-    where = "R1" if walk.release >= (7, 0) else "arg#0"
-    wanted = "an uninitialized" if fresh else "an initialized"
+    late = walk.release >= (7, 0)
     if reg.type != r.STACK:
-        words = f"{where} expected pointer to an iterator on stack"
-        walk.reject(Category.CALL_TYPE, words)
-    if reg.num is not None or reg.off % 8:
-        walk.unknown("an iterator that is not in one slot of the stack")
-    frame = walk.state.frames[reg.what]
-    slot = frame.stack.get(reg.off >> 3, EMPTY)
-    if fresh == (slot.kinds == _KINDS) or (not fresh and slot.kinds[0] != ITER_SLOT):
-        if not fresh and slot.kinds[0] != ITER_SLOT:
-            wanted = "an initialized"
+        where = "R1" if late else "arg#0"
+        walk.reject(Category.CALL_TYPE, f"{where} expected pointer to an iterator on stack")
+    frame, key = walk.state.frames[reg.what], stack.object_slot(reg)
+    alive = key is not None and frame.stack.get(key, EMPTY).kinds == _KINDS
+    if key is None or alive == fresh:
+        wanted = "uninitialized" if fresh else "an initialized"
         walk.reject(
             Category.RESOURCE_LIFETIME,
-            f"expected {wanted} {NAME} as {where}",
+            f"expected {wanted} {NAME} as {'R1' if late else 'arg #0'}",
             why="the iterator is " + ("alive already" if fresh else "not alive"),
             certain=True,
         )
-    return frame, reg.off >> 3
+    return frame, key
 
 
 def new(walk: Walk, _name: str) -> Reg:
     """bpf_iter_num_new(it, start, end)."""
-    reg = walk.regs[1]
-    if reg.type == r.STACK and reg.num is None:
-        stack.check_bounds(walk, reg, 1, 0, 8, write=True)
     frame, key = _place(walk, fresh=True)
+    stack.check_bounds(walk, walk.regs[1], 1, 0, 8, write=True)
     for at in (2, 3):
-        if walk.regs[at].type != r.SCALAR:
-            walk.reject(Category.CALL_TYPE, f"R{at} is not a scalar")
+        helpermem.check_number(walk, at)
     ref = acquire(walk)
     frame.stack[key] = Slot(_KINDS, Reg(r.NOT_INIT, what=(NAME, ACTIVE), ref=ref))
     return scalar(walk.domain.unknown)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.bpf.btf import Kind
 from harness.bpf.mapdef import MapType
-from harness.verify import graphs, irqs, iterators, kfuncprotos, locks, objects, throws
+from harness.verify import graphs, helpermem, irqs, iterators, kfuncprotos, locks, objects, throws
 from harness.verify import registers as r
 from harness.verify.helpercalls import acquire, release
 from harness.verify.loading import absent
@@ -31,6 +31,11 @@ _SLEEPING_ARENA: Final = frozenset({"bpf_arena_alloc_pages", "bpf_arena_free_pag
 # the same behind a different argument list
 _LOCKED: Final = graphs.ALL | _AGAIN
 _LOCKED_6_18: Final = frozenset({"bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy"})
+# the first argument is a pointer, and no rule of its own comes before that
+_POINTER_FIRST: Final = frozenset({
+    "bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy", "bpf_local_irq_save",
+    "bpf_local_irq_restore", "bpf_res_spin_lock", "bpf_res_spin_unlock", *graphs.ALL,
+})  # fmt: skip
 # program types whose kernel functions this is about
 _COMMON_TYPES: Final = frozenset({
     "tc", "xdp", "syscall", "tracepoint", "perf_event", "cgroup_skb", "cgroup_sock",
@@ -68,6 +73,8 @@ def call(walk: Walk, name: str) -> int:
         return ENDS
     if walk.kind not in _COMMON_TYPES:
         _check_allowed(walk, name)
+    if name in _POINTER_FIRST:
+        helpermem.check_kernel_pointer(walk, 1)
     if name == "bpf_iter_num_next":
         return iterators.step(walk)
     found = _FUNCTIONS.get(name)
@@ -90,16 +97,6 @@ def _check_allowed(walk: Walk, name: str) -> None:
             errno=13,
             why=f"programs of type {walk.kind} may not call {name}()",
         )
-
-
-def number(walk: Walk, at: int) -> Reg:
-    """An argument that must be a number."""
-    reg = walk.regs[at]
-    if reg.type != r.SCALAR:
-        if not reg.type and walk.release >= (7, 0):
-            throws.unwritten(walk, at)
-        walk.reject(Category.CALL_TYPE, f"R{at} is not a scalar")
-    return reg
 
 
 # ---- read-side sections, preemption -------------------------------------------------------------
@@ -158,7 +155,7 @@ def _preempt_enable(walk: Walk, name: str) -> Reg:
 
 
 def _new(walk: Walk, _name: str) -> Reg:
-    given = number(walk, 1)
+    given = helpermem.check_number(walk, 1)
     if given.const is None:
         walk.reject(Category.CALL_TYPE, "R1 must be a known constant")
     btf = walk.subject.obj.btf
@@ -253,7 +250,7 @@ def _arena(walk: Walk, name: str) -> Reg:
         walk.unknown(f"{name}() where sleeping may be forbidden")
     arguments = (3, 4, 5) if name == "bpf_arena_alloc_pages" else (3,)
     for at in arguments:
-        number(walk, at)
+        helpermem.check_number(walk, at)
     return Reg(r.ARENA) if name == "bpf_arena_alloc_pages" else r.UNREADABLE
 
 

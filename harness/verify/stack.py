@@ -67,6 +67,14 @@ def check_bounds(
     )
 
 
+def object_slot(reg: Reg) -> int | None:
+    """Where an object of one slot lies (stack_slot_obj_get_spi()); None: in none."""
+    if reg.num is not None or reg.off % 8 or reg.off > 0:
+        return None
+    # the kernel's division takes the frame pointer itself for the first slot
+    return (reg.off or -8) >> 3
+
+
 def _deepen(walk: Walk, reg: Reg, depth: int) -> None:
     function = walk.program.functions[walk.state.frames[reg.what].function].start
     stacks = walk.explored.stacks

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from harness.verify import helpermem
 from harness.verify import registers as r
 from harness.verify.memory import readable
 from harness.verify.prediction import Category
@@ -64,18 +65,7 @@ def throw(walk: Walk) -> None:
             why=f"programs of type {walk.kind or walk.program.section} may not throw here",
             fix="return the value instead",
         )
-    cookie = walk.regs[1]
-    if cookie.type != r.SCALAR:
-        if not cookie.type and walk.release >= (7, 0):
-            unwritten(walk, 1)
-        walk.reject(
-            Category.CALL_TYPE,
-            "R1 is not a scalar",
-            why="the cookie must be a number: a pointer would leak an address"
-            if cookie.type
-            else "nobody has given the cookie a value",
-            fix="throw a number",
-        )
+    helpermem.check_number(walk, 1)
     walk.explored.threw = True
     if walk.program.exception_callback is None:
         check_value(walk, 1, "R1")
@@ -95,17 +85,6 @@ def note_leak(walk: Walk, *, references: bool) -> None:
     if held:
         what = ", ".join(held)
         walk.explored.leaks.add(f"a throw (instruction {walk.pc}) leaves {what} behind for good")
-
-
-def unwritten(walk: Walk, number: int) -> None:
-    """What 7.3 says of an argument of a kernel function that nobody has written."""
-    walk.reject(
-        Category.REGISTER_TYPE,
-        "variable ? access var_off={{.*}} disallowed",
-        errno=13,
-        why=f"nobody has written R{number} on this path",
-        fix="give it a value on every path that leads here",
-    )
 
 
 def end_in_loop(walk: Walk) -> None:
