@@ -112,6 +112,11 @@ def _fact(name: str, text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
 
 
+def reason(answer: Answer) -> str:
+    """Why, with the lines of C of the instructions that it names."""
+    return _with_lines(answer, answer.prediction.why)
+
+
 def _with_lines(answer: Answer, text: str) -> str:
     """The text with the line of C behind each instruction that it names."""
 
@@ -159,7 +164,25 @@ def _steps(answer: Answer, steps: Sequence[Step]) -> Iterator[str]:
             shown = (line.file, line.number)
             name = line.file.rpartition("/")[2]
             yield f"    {name}:{line.number}: {line.text.strip()}"
-        yield f"      {_insn(answer, step.pc)}{step.text}"
+        yield from _fitting(_insn(answer, step.pc), step.text)
+
+
+def _fitting(insn: str, text: str) -> Iterator[str]:
+    """What was known at an instruction, beside it; below it where that is too long."""
+    head = f"      {insn}"
+    if len(head) + len(text) <= _WIDTH:
+        yield f"{head}{text}"
+        return
+    yield head.rstrip()
+    # a register stays in one piece: what is in its brackets has blanks, too
+    words = re.split(r" (?=R\d+=)", text)
+    line = " " * 10
+    for word in words:
+        if len(line) + len(word) + 1 > _WIDTH and line.strip():
+            yield line.rstrip()
+            line = " " * 10
+        line += word + " "
+    yield line.rstrip()
 
 
 def _insn(answer: Answer, pc: int | None) -> str:

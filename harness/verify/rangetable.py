@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.bpf import disasm
-from harness.verify.kernel_log import U32, U64, Known
 from harness.verify.knowledge import Assertion, Learnt, differences, disagreements, proven
+from harness.verify.scalar import in_words
 
 if TYPE_CHECKING:
     from harness.bpf.program import Program
+    from harness.verify.kernel_log import Known
 
-_S32, _S64 = 1 << 31, 1 << 63
 _NOTHING = Learnt((), ())
 _WIDTH, _COLUMN = 100, 40
 
@@ -104,30 +104,11 @@ def words(known: Known) -> str:
 
 
 def _number(known: Known) -> str:
-    if not known.mask:
-        return str(known.value - (1 << 64) if known.value >> 63 else known.value)
-    parts = []
-    unsigned, signed = (known.umin, known.umax), (known.smin, known.smax)
-    if unsigned != (0, U64):
-        parts.append(_span(*unsigned))
-    if signed not in (unsigned, (-_S64, _S64 - 1)):
-        parts.append("signed " + _span(*signed))
-    low, signed_low = (known.umin32, known.umax32), (known.smin32, known.smax32)
-    if low not in (unsigned, (0, U32)):
-        parts.append("low32 " + _span(*low))
-    if signed_low not in (low, signed, unsigned, (-_S32, _S32 - 1)):
-        parts.append("signed low32 " + _span(*signed_low))
-    if known.value or known.mask != (1 << known.umax.bit_length()) - 1:
-        parts.append(f"bits ({known.value:#x}; {known.mask:#x})")
-    return ", ".join(parts) or "anything"
-
-
-def _span(low: int, high: int) -> str:
-    return f"{_short(low)}..{_short(high)}" if low != high else _short(low)
-
-
-def _short(number: int) -> str:
-    return str(number) if abs(number) < 1 << 20 else f"{number:#x}"
+    return in_words(
+        (known.umin, known.umax), (known.smin, known.smax),
+        (known.umin32, known.umax32), (known.smin32, known.smax32),
+        (known.value, known.mask),
+    )  # fmt: skip
 
 
 def _all(known: tuple[Known, ...]) -> str:

@@ -168,7 +168,8 @@ def describe(reg: Reg) -> str:
     if reg.type == NOT_INIT:
         return "?"
     if reg.type == SCALAR:
-        return str(reg.num)
+        number = str(reg.num)
+        return f"({number})" if ", " in number else number
     inside = [f"off={reg.off}"] if reg.off else []
     if reg.type in PACKETS:
         inside.append(f"r={reg.range}")

@@ -78,9 +78,12 @@ class Scalar(NamedTuple):
         )
 
     def __str__(self) -> str:
-        if self.is_const:
-            return str(self.value - (1 << 64) if self.value >> 63 else self.value)
-        return f"[{_words(self.wide, 64)}] low32 [{_words(self.narrow, 32)}] bits {self.tnum}"
+        wide, narrow = self.wide, self.narrow
+        return in_words(
+            (wide.umin, wide.umax), (wide.smin, wide.smax),
+            (narrow.umin, narrow.umax), (narrow.smin, narrow.smax),
+            self.tnum,
+        )  # fmt: skip
 
 
 def _within(known: Range, number: int, bits: int) -> bool:
@@ -88,13 +91,33 @@ def _within(known: Range, number: int, bits: int) -> bool:
     return known.umin <= number <= known.umax and known.smin <= signed <= known.smax
 
 
-def _words(known: Range, bits: int) -> str:
+Span = tuple[int, int]
+
+
+def in_words(
+    unsigned: Span, signed: Span, low: Span, signed_low: Span, tnum: tuple[int, int]
+) -> str:
+    """What is known of a number, smallest and largest each, without what follows from the rest."""
+    value, mask = tnum
+    if not mask:
+        return str(value - (1 << 64) if value >> 63 else value)
     parts = []
-    if (known.umin, known.umax) != (0, (1 << bits) - 1):
-        parts.append(f"{known.umin}..{known.umax}")
-    if (known.smin, known.smax) not in ((-(1 << bits - 1), (1 << bits - 1) - 1), known[:2]):
-        parts.append(f"signed {known.smin}..{known.smax}")
-    return ", ".join(parts) or "any"
+    if unsigned != (0, (1 << 64) - 1):
+        parts.append(_span(unsigned))
+    if signed not in (unsigned, (-(1 << 63), (1 << 63) - 1)):
+        parts.append("signed " + _span(signed))
+    if low not in (unsigned, (0, (1 << 32) - 1)):
+        parts.append("low32 " + _span(low))
+    if signed_low not in (low, signed, unsigned, (-(1 << 31), (1 << 31) - 1)):
+        parts.append("signed low32 " + _span(signed_low))
+    if value or mask != (1 << unsigned[1].bit_length()) - 1:
+        parts.append(f"bits ({value:#x}; {mask:#x})")
+    return ", ".join(parts) or "anything"
+
+
+def _span(span: Span) -> str:
+    low, high = (str(n) if abs(n) < 1 << 20 else f"{n:#x}" for n in span)
+    return f"{low}..{high}" if low != high else low
 
 
 @cache
