@@ -190,7 +190,7 @@ msg = "Extension programs cannot attach to exception callback"
 program = "entry"
 with = { program = "change", target = "called" }
 failure = true
-msg = "can't modify return codes of BPF program"
+msg = "can't modify return codes of BPF programs"
 """
 
 
