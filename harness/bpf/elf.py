@@ -66,6 +66,8 @@ class Variable:
     size_bytes: int
     # BTF type; 0 where it has none
     type_id: int = 0
+    # neither static nor hidden
+    exported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,8 @@ def _variables(
         size = btf.size_of(variable.type_id) or symbol.size_bytes
         if symbol.offset + size > len(section.data):
             raise ObjectError(f"{path}: variable {variable.name!r} runs out of {section.name}")
-        found.append(Variable(variable.name, symbol.offset, size, variable.type_id))
+        exported = variable.linkage != "static" and not symbol.hidden
+        found.append(Variable(variable.name, symbol.offset, size, variable.type_id, exported))
     return tuple(sorted(found, key=lambda v: v.offset))
 
 

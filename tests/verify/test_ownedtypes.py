@@ -32,3 +32,31 @@ def test_types_that_no_kernel_takes_make_everything_unknown(compiled, members, p
     found = predict(read_object(compiled(LISTS + PROGRAM % members)), "entry", "7.3")
     assert found.verdict == ("unknown" if problem else "accept"), found.why
     assert problem in found.why
+
+
+GLOBALS = """
+#undef __hidden
+#define __hidden __attribute__((visibility("hidden")))
+%s struct bpf_spin_lock lock SEC(".bss.A");
+%s int other SEC(".bss.A");
+SEC("tc") int entry(struct __sk_buff *skb) {
+	bpf_spin_lock(&lock); other = 1; bpf_spin_unlock(&lock); return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("lock", "other", "taken"),
+    [
+        ("", "", False),
+        ("static", "", False),
+        ("", "__hidden", False),
+        ("__hidden", "__hidden", True),
+        ("static", "static volatile", True),
+    ],
+)
+def test_a_section_with_a_lock_is_not_mapped(compiled, lock, other, taken):
+    found = predict(read_object(compiled(GLOBALS % (lock, other))), "entry", "6.12")
+    assert found.verdict == ("accept" if taken else "reject"), found
+    if not taken:
+        assert (found.errno, "static or __hidden" in found.fix) == (524, True)
