@@ -40,6 +40,11 @@ class Loaded:
         return series_of(self.provenance.kernel or self.kernel)
 
 
+# of a loader that was ended: harness/target/agent/spawn.py
+_LATE = "took longer than"
+# the loader's own limit is to come first: a guest that is given up has to be booted again
+_PATIENCE = 3.0
+
 Progress = Callable[[str, Observation], None]
 
 
@@ -58,6 +63,7 @@ def load_on(
     names no kernel.
     """
     cases = [_case(obj, name) for name in programs]
+    settings = replace(settings, timeout_scale=settings.timeout_scale * _PATIENCE)
     # a mistake must not wait for a guest, and Ctrl-C ends a download in this thread only
     absent: dict[str, WorldError] = {}
     for name in names:
@@ -98,7 +104,7 @@ def _one(
             open_now.append(target)
             try:
                 for case in cases:
-                    seen[case.program] = target.run(case)
+                    seen[case.program] = _seen(target, case)
                     if progress:
                         progress(name, seen[case.program])
             finally:
@@ -107,6 +113,19 @@ def _one(
         for case in cases:
             seen.setdefault(case.program, _lost(error))
     return Loaded(name, seen)
+
+
+def _seen(target: Target, case: Case) -> Observation:
+    """One load. A machine that says it cannot is an answer; one that is gone ends the rest."""
+    try:
+        return target.run(case)
+    except MachineLostError:
+        raise
+    except WorldError as error:
+        if _LATE not in error.message:
+            return _lost(error)
+        said = f"no answer in time: too many paths to follow, perhaps ({error.message})"
+        return Observation(Verdict.HUNG, message=said, log=error.evidence)
 
 
 def _nowhere(name: str, cases: Sequence[Case], error: WorldError) -> Loaded:

@@ -31,6 +31,9 @@ class Answer:
     seen: Observation
     # None where it was not refused
     evidence: Evidence | None = None
+    # the model's, where it refuses in the same words
+    reason: str = ""
+    remedy: str = ""
 
     @property
     def taken(self) -> bool:
@@ -143,17 +146,20 @@ def _explained(story: Story, group: Sequence[Answer]) -> list[str]:
     assert newest is not None
     kernels = ", ".join(answer.kernel for answer in group)
     found = newest.found
-    title = f"{found.rule.name} ({found.rule.category})" if found else "a rule without a row here"
+    told = next((answer for answer in reversed(group) if answer.reason or answer.remedy), group[-1])
+    title = f"{found.rule.name} ({found.rule.category})" if found else "refused"
     lines = [f"{title}: {kernels}"]
     if newest.refused:
         lines += [f"  --> {_where(newest.refused)}", *_code(story, newest)]
     lines += [line for message, who in _said(group) for line in _fact(who, message)]
-    lines += _fact("why", why(newest))
+    lines += _fact("why", why(newest) or told.reason)
+    if found and told.reason:
+        lines += _fact("here", told.reason)
     registers = (f"{name}={state}" for name, state in newest.registers.items())
     lines += _fact("known there", "  ".join(registers))
+    lines += _fact("fix", fix(newest, told))
     if found:
-        lines += _fact("fix", found.rule.fix) + _fact("said by", found.rule.said_by)
-        lines += _fact("since", found.rule.since)
+        lines += _fact("said by", found.rule.said_by) + _fact("since", found.rule.since)
     if newest.cut:
         lines += _fact("note", "the log is longer than its buffer: its end is missing")
     return lines
@@ -170,6 +176,11 @@ def why(evidence: Evidence) -> str:
     return words
 
 
+def fix(evidence: Evidence, answer: Answer) -> str:
+    """How to make it pass: the model's advice is about this program, the rule's about all."""
+    return answer.remedy or (evidence.found.rule.fix if evidence.found else "")
+
+
 def _said(group: Sequence[Answer]) -> Iterator[tuple[str, str]]:
     """Each wording with the kernels that have it."""
     wordings: dict[tuple[str, ...], list[str]] = {}
@@ -177,7 +188,8 @@ def _said(group: Sequence[Answer]) -> Iterator[tuple[str, str]]:
         assert answer.evidence is not None
         wordings.setdefault(answer.evidence.messages, []).append(answer.kernel)
     for messages, kernels in wordings.items():
-        who = "says" if len(wordings) == 1 else f"{', '.join(kernels)} says"
+        say = "says" if len(kernels) == 1 else "say"
+        who = "says" if len(wordings) == 1 else f"{', '.join(kernels)} {say}"
         for message in messages:
             yield message, who
 
@@ -270,11 +282,13 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "release": seen.provenance.kernel,
         "verdict": "accepted" if answer.taken else str(seen.verdict),
         "errno": seen.errno,
+        "message": seen.message,
         "rule": answer.rule or None,
         "category": found.found.rule.category if found and found.found else None,
         "messages": list(found.messages) if found else [],
         "why": why(found) if found else "",
-        "fix": found.found.rule.fix if found and found.found else "",
+        "reason": answer.reason,
+        "fix": fix(found, answer) if found else "",
         "refused": _place(found.refused) if found else None,
         "taken": [_place(place) for place in found.taken] if found else [],
         "registers": found.registers if found else {},

@@ -2,18 +2,22 @@
 """`bpfthrow repro`: evidence from real logs, the story of one program on several kernels."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness import cli, repro_load
+from harness import cli, repro_load, repro_report
 from harness.bpf.elf import read_object
 from harness.bpf.link import link
 from harness.build import PROGS, build
+from harness.config import Settings
+from harness.errors import WorldError
 from harness.model import Observation, Provenance, Verdict
 from harness.repro_load import Loaded, bisect
 from harness.repro_log import evidence
-from harness.repro_report import Answer, groups, relation
+from harness.repro_report import Answer, Story, groups, relation
 
 DATA = Path(__file__).parent.parent / "data" / "load-log"
 SOURCE = PROGS / "reject" / "iterator_live.bpf.c"
@@ -168,6 +172,49 @@ def test_bisect_of_what_changed_more_than_once():
     )
     assert pairs == (("b", "c"), ("e", "f"))
     assert len(loaded) < len(answers)
+
+
+# loading ------------------------------------------------------------------------------------
+
+
+def test_a_machine_that_cannot_answer_once_is_asked_the_rest(monkeypatch):
+    """bpftool is ended after a while where the verifier has too many paths to follow."""
+    obj = read_object(build([PROGS / "reject" / "references.bpf.c"])[0])
+    names = [program.name for program in obj.programs[:3]]
+    said = {
+        names[0]: WorldError("agent: bpftool prog loadall took longer than 60.0 s"),
+        names[1]: WorldError("agent: the machine has no bpftool"),
+        names[2]: TAKEN,
+    }
+
+    class Machine:
+        def run(self, case):
+            if isinstance(said[case.program], Exception):
+                raise said[case.program]
+            return said[case.program]
+
+    monkeypatch.setattr(repro_load, "open_target", lambda *_: nullcontext(Machine()))
+    monkeypatch.setattr(repro_load.kernels, "resolve", lambda name: None)
+    monkeypatch.setattr(repro_load.boot, "machine_for", lambda *_: None)
+    (loaded,) = repro_load.load_on(["7.3"], obj, names, Settings())
+    first, second, third = (loaded.seen[name] for name in names)
+    assert first.verdict is Verdict.HUNG
+    assert first.message.startswith("no answer in time: too many paths to follow, perhaps")
+    assert (second.verdict, third) == (Verdict.LOST, TAKEN)
+
+
+def test_the_models_reason_stands_below_the_rule():
+    known = replace(A73, reason="the loop of line 24 goes on", remedy="leave it first")
+    lines = repro_report.text(Story("p", "tc", (A612, known)))
+    assert "= why: a reference is still held here" in lines
+    assert "= here: the loop of line 24 goes on" in lines
+    assert "= fix: leave it first" in lines
+    assert "6.12 says: Unreleased reference" in lines
+    nameless = replace(known, evidence=replace(known.evidence, found=None))
+    lines = repro_report.text(Story("p", "tc", (nameless,)))
+    assert "refused: 7.3" in lines
+    assert "= why: the loop of line 24 goes on" in lines
+    assert "= here" not in lines
 
 
 # the command --------------------------------------------------------------------------------
