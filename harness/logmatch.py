@@ -24,6 +24,8 @@ _NOISE = re.compile(
     r"|func#\d+ @|-- (BEGIN|END) PROG LOAD LOG --|\s*$)"
 )
 _REGEX_PART = re.compile(r"\{\{(.*?)\}\}")
+# stands for any text in may_show(); no log has it
+_ANY = "\0"
 
 
 def normalise(text: str) -> str:
@@ -55,6 +57,41 @@ def _matches(expressions: Sequence[re.Pattern[str]], log: str) -> list[re.Match[
         found.append(match)
         position = match.end() if match else position
     return found
+
+
+def may_show(pattern: str, line: str) -> bool:
+    """Whether a text that the pattern `line` stands for shows `pattern`, mostly in its own words.
+
+    Both as for missing(); a {{...}} stands for any text here, in either of them. At least half of
+    what `pattern` says must be what `line` says, or a line that leaves much open would fit all.
+    """
+    mine, theirs = _pieces(pattern), _pieces(line)
+    common = _in_common(_ANY.join(["", *mine, ""]), _ANY.join(theirs))
+    return 2 * common >= len("".join(mine))
+
+
+def _pieces(pattern: str) -> list[str]:
+    return _REGEX_PART.split(normalise(pattern))[::2]
+
+
+def _in_common(one: str, other: str) -> int:
+    """Characters that are the same in a text that fits both, at most; -1: no text does."""
+    ends = len(other)
+    # for what is left of `one`: the answer for each rest of `other`
+    behind = [-1] * (ends + 2)
+    for at in range(len(one), -1, -1):
+        char = one[at : at + 1]
+        here = [-1] * (ends + 2)
+        for place in range(ends, -1, -1):
+            against = other[place : place + 1]
+            found = [0 if not char and not against else -1]
+            if _ANY in (char, against):
+                found += [here[place + 1] if against else -1, behind[place] if char else -1]
+            elif char and char == against and behind[place + 1] >= 0:
+                found.append(behind[place + 1] + 1)
+            here[place] = max(found)
+        behind = here
+    return behind[0]
 
 
 def present(

@@ -9,24 +9,39 @@ model is right, too, if it names the bug.
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.bpf.elf import Object, read_object
 from harness.bpf.environment import NOWHERE, Environment
-from harness.logmatch import missing
+from harness.logmatch import may_show, missing
 from harness.model import Case, Companion, Expectation
 from harness.model import Verdict as Seen
 from harness.series import SERIES
+from harness.sim import semantics
+from harness.verify import loading, statewords
 from harness.verify.attach import Onto
-from harness.verify.predict import predict
-from harness.verify.prediction import Prediction, Verdict
+from harness.verify.explore import explore
+from harness.verify.predict import DEFAULT_BUDGET, predict
+from harness.verify.prediction import (
+    Explored,
+    NotModelled,
+    Prediction,
+    Rejection,
+    Subject,
+    Verdict,
+)
 
 _EXPRESSION = re.compile(r"\{\{.*?\}\}")
 _THROW = "throw"
 # the model takes a JIT for granted
 _NO_JIT = "no-jit"
 _NONE: Mapping[str, Environment] = {}
+# of Loading.log_level: what is known before each instruction
+_STATES = 2
+# BPF_F_STRICT_ALIGNMENT and BPF_F_ANY_ALIGNMENT
+_OTHER_RULES = 3
 _WANTED = {Seen.RAN: Verdict.ACCEPT, Seen.REJECTED: Verdict.REJECT}
 
 
@@ -49,6 +64,8 @@ class Judged:
     outcome: Outcome
     # what the model took, seconds
     duration_s: float
+    # claims about registers that no state of the model fulfils
+    unseen: tuple[str, ...] = ()
 
     @property
     def throws(self) -> bool:
@@ -57,7 +74,7 @@ class Judged:
 
     def __str__(self) -> str:
         found = self.prediction
-        claimed = ", ".join(self.claim.messages) or _wanted(self.claim)
+        claimed = ", ".join(self.unseen or self.claim.messages) or _wanted(self.claim)
         return (
             f"{self.case.id} on {self.series}: claimed {claimed}; predicted {found.verdict} "
             f"{found.message or found.why} (errno {found.errno}, instruction {found.pc})"
@@ -87,11 +104,11 @@ def measure(
     """Judge each program of the cases once for each series. Raises ObjectError.
 
     `kernels`: series -> what libbpf would learn of its kernel. Cases of machines whose JIT is
-    off are left out.
+    off are left out, and those that no kernel is tried with.
     """
     programs: dict[tuple[str, str, tuple[Companion, ...]], Case] = {}
     for case in cases:
-        if _NO_JIT in case.needs:
+        if _NO_JIT in case.needs or case.unsupported or case.loading.flags & _OTHER_RULES:
             continue
         programs.setdefault((case.object, case.program, case.companions), case)
     objects = {case.object: read_object(case.object) for case in programs.values()}
@@ -108,7 +125,27 @@ def judge(obj: Object, case: Case, series: str, kernel: Environment = NOWHERE) -
     started = time.perf_counter()
     found = _predict(obj, case, series, kernel)
     duration_s = time.perf_counter() - started
-    return Judged(case, series, claim, found, _outcome(case, claim, found), duration_s)
+    outcome = _outcome(case, claim, found)
+    unseen: tuple[str, ...] = ()
+    if outcome is Outcome.RIGHT and case.loading.log_level & _STATES:
+        unseen = _unseen(obj, case, claim, series, kernel)
+    outcome = Outcome.WRONG if unseen else outcome
+    return Judged(case, series, claim, found, outcome, duration_s, unseen)
+
+
+def _unseen(
+    obj: Object, case: Case, claim: Expectation, series: str, kernel: Environment
+) -> tuple[str, ...]:
+    """What a case claims of registers in the log and the model does not know."""
+    claims = [each for each in claim.messages if statewords.is_claim(each)]
+    if not claims:
+        return ()
+    profile, explored = semantics.profile(series), Explored()
+    with suppress(Rejection, NotModelled):
+        linked = loading.linked(obj, case.program, profile, kernel)
+        subject = Subject(obj, linked, profile)
+        explore(subject, DEFAULT_BUDGET, record=True, into=explored)
+    return statewords.unseen(claims, explored.steps)
 
 
 def _predict(obj: Object, case: Case, series: str, kernel: Environment) -> Prediction:
@@ -139,13 +176,20 @@ def _outcome(case: Case, claim: Expectation, found: Prediction) -> Outcome:
         return Outcome.UNKNOWN
     # a case that crashes says what the kernel should say
     wordless = found.verdict is Verdict.ACCEPT or not found.message or bool(case.crashes)
-    fits = found.verdict is _wanted(claim) and (wordless or _same_words(claim, found))
+    same = _among_words if case.loading.alone else _same_words
+    fits = found.verdict is _wanted(claim) and (wordless or same(claim, found))
     return Outcome.RIGHT if fits or (case.crashes and found.bugs) else Outcome.WRONG
 
 
 def _same_words(claim: Expectation, found: Prediction) -> bool:
     same_errno = claim.errno is None or found.errno in (None, claim.errno)
     return same_errno and not missing(claim.messages, _EXPRESSION.sub("1", found.message))
+
+
+def _among_words(claim: Expectation, found: Prediction) -> bool:
+    """The kernel's selftests claim something of the whole log, in which a refusal is one line."""
+    words = [each for each in claim.messages if not statewords.is_claim(each)]
+    return not words or any(may_show(each, found.message) for each in words)
 
 
 def count(judged: Iterable[Judged]) -> Count:
@@ -157,7 +201,7 @@ def count(judged: Iterable[Judged]) -> Count:
 def table(judged: Sequence[Judged]) -> str:
     """Text: a row for each series and kind of program; the wrong ones below; why not decided."""
     rows = [f"{'':8}{'':12}{'right':>7}{'wrong':>7}{'unknown':>9}{'decided':>9}"]
-    for series in SERIES:
+    for series in (name for name in SERIES if any(each.series == name for each in judged)):
         here = [each for each in judged if each.series == series]
         kinds = (("exceptions", [each for each in here if each.throws]), ("all", here))
         for kind, chosen in kinds:

@@ -33,14 +33,17 @@ CHANGES_PACKET: Final = frozenset({
 ENDS: Final = -1
 
 
-def explore(subject: Subject, budget: int, *, record: bool = False) -> Explored:
+def explore(
+    subject: Subject, budget: int, *, record: bool = False, into: Explored | None = None
+) -> Explored:
     """Follow every path of a linked program.
 
     `budget`: instructions. `record`: keep the registers in front of each instruction, for the
-    ranges. Raises Rejection where a path is refused, NotModelled where the model does not know.
+    ranges. `into`: what is learnt, also where that ends early. Raises Rejection where a path is
+    refused, NotModelled where the model does not know.
     """
     program = subject.program
-    walk = Walk(subject, flow_of(program, CHANGES_PACKET), Explored(), budget)
+    walk = Walk(subject, flow_of(program, CHANGES_PACKET), into or Explored(), budget)
     if program.unknown:
         pc, what = min(program.unknown.items())
         raise NotModelled(what, pc=pc)

@@ -119,7 +119,7 @@ def _throws(program: Program, pc: int, known: set[int]) -> bool:
 def of_model(subject: Subject, budget: int, places: Sequence[Assertion]) -> dict[int, Learnt]:
     """Assertion (instruction) -> what the model knows. Raises Rejection, NotModelled."""
     explored = explore(subject, budget, record=True)
-    steps = [(origin, pc, _state(registers)) for origin, pc, registers in explored.steps]
+    steps = [(origin, pc, state_of(registers)) for origin, pc, registers in explored.steps]
     return _learnt(places, steps, few=explored.pruned)
 
 
@@ -143,7 +143,8 @@ def _learnt(
     return found
 
 
-def _state(registers: Iterable[Reg]) -> State:
+def state_of(registers: Iterable[Reg]) -> State:
+    """Registers of the model as the log's reader has those of a kernel."""
     known = ((f"R{number}", known_of(reg)) for number, reg in enumerate(registers))
     return {name: each for name, each in known if each is not None}
 

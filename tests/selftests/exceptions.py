@@ -28,7 +28,6 @@ from harness.sim.signals import Fault, Unsupported
 from harness.sim.trace import Trace
 
 _U32 = 0xFFFF_FFFF
-_PROGRAMS = ("exceptions", "exceptions_ext", "exceptions_fail", "exceptions_assert")
 # pkt_v4 of the selftests' network_helpers.c: Ethernet, IPv4 (123 bytes claimed), TCP
 PACKET = (
     bytes(12) + b"\x08\x00" + b"\x45\x00\x00\x7b" + bytes(5) + b"\x06" + bytes(10)
@@ -181,15 +180,10 @@ def main() -> int:
     """Build, run, print."""
     args = _arguments().parse_args()
     with tempfile.TemporaryDirectory() as made:
-        scratch = Path(args.scratch or made).resolve()
-        scratch.mkdir(parents=True, exist_ok=True)
-        tree = Path(args.tree) if args.tree else kernel_tree.fetch(args.fetch, scratch)
-        kernel_tree.dump_header(
-            kernel_tree.raw_types(Path(args.types)), scratch, args.bpftool, args.root
-        )
-        kernel_tree.helper_definitions(tree, scratch)
-        paths = {name: kernel_tree.compile_program(tree, name, scratch) for name in _PROGRAMS}
-        objects = {name: read_object(path) for name, path in paths.items()}
+        scratch = Path(args.scratch or made)
+        paths = kernel_tree.exceptions(args, scratch)
+        objects = {path.name.removesuffix(".bpf.o"): read_object(path) for path in paths}
+        tree = kernel_tree.tree_of(args, scratch)
         text = (tree / kernel_tree.SELFTESTS / "prog_tests/exceptions.c").read_text()
         how = How(args.profile, args.engine)
         return _report(objects, without_absent(text, objects["exceptions"]), how)
@@ -224,15 +218,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--tree", help="a kernel source tree")
-    source.add_argument("--fetch", metavar="SERIES", help="Debian's linux-source-SERIES (6.12)")
-    parser.add_argument(
-        "--types", required=True, metavar="FILE", help="vmlinuz, vmlinux or BTF to dump types from"
-    )
-    parser.add_argument("--bpftool", default="bpftool", help="command that prints vmlinux.h")
-    parser.add_argument("--root", type=Path, help="run bpftool in this tree, by chroot")
-    parser.add_argument("--scratch", help="keep what is fetched and built there")
+    kernel_tree.add_arguments(parser)
     parser.add_argument("--profile", default=semantics.DEFAULT_PROFILE)
     parser.add_argument("--engine", default="reference", choices=choice.NAMES)
     return parser

@@ -5,6 +5,7 @@ Owns the way from a kernel release to compiled objects in a scratch directory. N
 kernel's source is kept in this repository.
 """
 
+import argparse
 import shlex
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from harness.errors import UsageError
 from harness.kernels import apt
 from harness.paths import make_dir
 
+# programs of the exceptions selftests
+EXCEPTIONS = ("exceptions", "exceptions_ext", "exceptions_fail", "exceptions_assert")
 SUITES = ("trixie", "trixie-backports")
 SELFTESTS = "tools/testing/selftests/bpf"
 _WANTED = (f"*/{SELFTESTS}/*", "*/tools/lib/bpf/*", "*/tools/include/*",
@@ -26,6 +29,42 @@ _FLAGS = ("-g", "-O2", "-target", "bpf", "-mcpu=v3", "-mlittle-endian", "-D__TAR
           "-std=gnu11", "-fno-strict-aliasing", "-fms-extensions", "-Wno-microsoft-anon-tag",
           "-Wno-compare-distinct-pointer-types", "-Wno-missing-declarations",
           "-idirafter", "/usr/include/x86_64-linux-gnu")  # fmt: skip
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, *, types_required: bool = True
+) -> "argparse._MutuallyExclusiveGroup":
+    """Where the selftests come from and how they are compiled; the group of the former."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--tree", help="a kernel source tree")
+    source.add_argument("--fetch", metavar="SERIES", help="Debian's linux-source-SERIES (6.12)")
+    parser.add_argument(
+        "--types",
+        required=types_required,
+        type=Path,
+        metavar="FILE",
+        help="vmlinuz, vmlinux or BTF to dump types from",
+    )
+    parser.add_argument("--bpftool", default="bpftool", help="command that prints vmlinux.h")
+    parser.add_argument("--root", type=Path, help="run bpftool in this tree, by chroot")
+    parser.add_argument("--scratch", help="keep what is fetched and built there")
+    return source
+
+
+def tree_of(args: argparse.Namespace, scratch: Path) -> Path:
+    """The source tree that the arguments name, fetched first where they say so."""
+    return Path(args.tree) if args.tree else fetch(args.fetch, scratch)
+
+
+def exceptions(args: argparse.Namespace, scratch: Path) -> list[Path]:
+    """The objects of the exceptions selftests, compiled as the arguments say."""
+    if args.types is None:
+        raise UsageError("--types is needed to compile", fix="name a vmlinuz, vmlinux or BTF file")
+    into = make_dir(scratch.resolve())
+    tree = tree_of(args, into)
+    dump_header(raw_types(args.types), into, args.bpftool, args.root)
+    helper_definitions(tree, into)
+    return [compile_program(tree, name, into) for name in EXCEPTIONS]
 
 
 def fetch(series: str, scratch: Path) -> Path:

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "conformance": GROUND | {"bpf", "sim"},
     "verify": GROUND | {"bpf", "frames", "tags", "sim.semantics"},
     # what cases claim, for the measurement alone: no answer comes from there
-    "verify.accuracy": GROUND | {"bpf", "verify", "logmatch"},
+    "verify.accuracy": GROUND | {"sim.semantics", "bpf", "verify", "logmatch"},
     # the command compiles, and takes the options that describe a kernel
     "verify.command": GROUND | {"bpf", "build", "verify", "sim.semantics", "sim.kernelargs"},
     "compare": GROUND | {"logmatch"},

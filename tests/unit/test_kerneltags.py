@@ -291,3 +291,24 @@ def test_a_refusal_has_the_verifiers_own_log():
     assert full.message == "R1 invalid mem access 'scalar'"
     assert full.log.startswith("0: R1=ctx()")
     assert full.errno == 22
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "shows"),
+    [
+        ("dynptr as R1", "Expected an initialized dynptr as {{.*}}", True),
+        ("invalid read from stack", "{{.*}}read from stack R3 off -16+0 size 16", True),
+        ("invalid read from stack", "read from stack R3", False),
+        ("off -31+0 size 8", "misaligned stack access off {{.*}} size 8", True),
+        ("invalid access", "misaligned stack access off {{.*}} size 8", False),
+        ("R{{[0-9]}} is a number", "R5 is a number", True),
+        ("R{{[0-9]}} is a number", "R5 is a {{.*}}", True),
+        ("R{{[0-9]}} is a number", "R5 is no number", False),
+        ("one", "one", True),
+        ("one", "on", False),
+        ("", "anything", True),
+        ("id=5", "a reference with id=7", True),  # ids differ from load to load
+    ],
+)
+def test_two_patterns_may_stand_for_the_same_line(pattern, line, shows):
+    assert logmatch.may_show(pattern, line) is shows
