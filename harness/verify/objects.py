@@ -62,11 +62,7 @@ def root_at(walk: Walk, reg: Reg) -> Root | None:
 def _root(btf: Btf, of: Type, at: int) -> Root | None:
     """Down the members to the one that starts at `at` and says what it contains."""
     for _ in range(_MAX_DEPTH):
-        of = btf.resolve(of.id)
-        if of.kind is Kind.ARRAY:
-            size = btf.size_of(of.type_id)
-            at, of = at % size if size else at, btf.type(of.type_id)
-            continue
+        of, at = _element(btf, of, at)
         if of.kind not in COMPOSITES:
             return None
         place = next(
@@ -85,6 +81,17 @@ def _root(btf: Btf, of: Type, at: int) -> Root | None:
             return _named(btf, name)
         at, of = at - member.offset // 8, btf.type(member.type_id)
     return None
+
+
+def _element(btf: Btf, of: Type, at: int) -> tuple[Type, int]:
+    """What lies at `at`, and the offset in it: an array's element, anything else as it is."""
+    of = btf.resolve(of.id)
+    for _ in range(_MAX_DEPTH):
+        if of.kind is not Kind.ARRAY:
+            break
+        size = btf.size_of(of.type_id)
+        at, of = at % size if size else at, btf.resolve(of.type_id)
+    return of, at
 
 
 def _tag(btf: Btf, type_id: int, component: int) -> str:
@@ -135,11 +142,7 @@ def check_kept(walk: Walk, number: int, reg: Reg, wanted: int) -> None:
 
 def _member_at(btf: Btf, of: Type, at: int) -> Type | None:
     for _ in range(_MAX_DEPTH):
-        of = btf.resolve(of.id)
-        if of.kind is Kind.ARRAY:
-            size = btf.size_of(of.type_id)
-            at, of = at % size if size else at, btf.type(of.type_id)
-            continue
+        of, at = _element(btf, of, at)
         if of.kind is not Kind.STRUCT:
             return of if not at else None
         inside = [m for m in of.members if 0 <= at - m.offset // 8 < btf.size_of(m.type_id)]
@@ -187,10 +190,7 @@ def access(walk: Walk, base: Reg, regno: int, off: int, size: int, *, write: boo
 def _check_member(walk: Walk, btf: Btf, of: Type, at: int, size: int) -> None:
     """An access lies in one member that is no struct."""
     for _ in range(_MAX_DEPTH):
-        if of.kind is Kind.ARRAY:
-            element = btf.size_of(of.type_id)
-            at, of = at % element if element else at, btf.resolve(of.type_id)
-            continue
+        of, at = _element(btf, of, at)
         if of.kind is not Kind.STRUCT:
             if of.kind is Kind.UNION or at or size > btf.size_of(of.id):
                 walk.unknown("an access to a part of a member, or to several")
@@ -202,7 +202,7 @@ def _check_member(walk: Walk, btf: Btf, of: Type, at: int, size: int) -> None:
         ]
         if len(inside) != 1 or inside[0].bit_size:
             walk.unknown("an access to a bit field, or between members")
-        at, of = at - inside[0].offset // 8, btf.resolve(inside[0].type_id)
+        at, of = at - inside[0].offset // 8, btf.type(inside[0].type_id)
 
 
 def new(type_id: Any) -> Reg:
