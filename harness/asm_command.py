@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from harness.bpf import disasm, isa, reserved
-from harness.bpf.asm import DIALECTS, RAW, assemble
+from harness.bpf.asm import DIALECTS, RAW, assemble_unit
+from harness.bpf.declared import Declarations
 from harness.bpf.program import Program
 from harness.bpf.writeelf import write_object
 from harness.errors import Exit, UsageError
@@ -20,12 +21,14 @@ MAX_TEXT_BYTES = 64 << 20
 _EPILOG = """examples:
   bpfthrow asm prog.s                        hex, one instruction a line
   bpfthrow asm prog.s -o prog.bin            bare bytes
-  bpfthrow asm prog.s -o prog.bpf.o          an object that libbpf loads (no maps, no globals)
+  bpfthrow asm prog.s -o prog.bpf.o          an object that libbpf loads
   bpfthrow asm prog.s --check 6.12           would 6.12 take each instruction by itself?
   echo 'r0 = 0; exit' | tr ';' '\\n' | bpfthrow asm -
 
 the language: what `bpfthrow disasm` prints, with labels (`out:`), `.func NAME [global]`,
-`.section NAME`, `.callback NAME` and `.insn OPCODE, DST, SRC, OFF, IMM`; see docs/instructions.md
+`.section NAME`, `.callback NAME`, `.insn OPCODE, DST, SRC, OFF, IMM`, and declarations of maps,
+types, globals and kernel functions (`.map`, `.struct`, `.globals`, `.extern`); see
+docs/instructions.md
 
 exit codes: 0 good, 1 --check found something, 2 wrong usage or a mistake in FILE
 """
@@ -55,10 +58,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the command. Raises UsageError for the caller's mistakes."""
     kernel = _release(args.check) if args.check is not None else None
     name = "<stdin>" if args.file == "-" else args.file
-    program = assemble(_read(args.file), file=name, dialect=args.dialect)
+    program, declared = assemble_unit(_read(args.file), file=name, dialect=args.dialect)
     found = list(reserved.problems(program.insns, kernel, strict=True)) if kernel else []
     if args.out is not None:
-        _write(args.out, _object(program) if args.out.endswith(".o") else isa.encode(program.insns))
+        whole = args.out.endswith(".o")
+        _write(args.out, _object(program, declared) if whole else isa.encode(program.insns))
     if args.json:
         print(json.dumps(_json(program) | {"problems": [str(p) for p in found]}, indent=2))
     elif args.out is None:
@@ -69,13 +73,18 @@ def run(args: argparse.Namespace) -> int:
     return Exit.DIFFERENCE if found else Exit.OK
 
 
-def _object(program: Program) -> bytes:
+def object_from(file: str) -> bytes:
+    """The object of a file of assembler text. UsageError with line and column for its mistakes."""
+    return _object(*assemble_unit(_read(file), file=Path(file).name))
+
+
+def _object(program: Program, declared: Declarations) -> bytes:
     if program.section == RAW:
         raise UsageError(
             "an object needs to know what kind of program it holds",
             fix="put a line like `.section tc` or `.section xdp` in front",
         )
-    return write_object(program)
+    return write_object(program, declared=declared)
 
 
 def _release(text: str) -> tuple[int, ...]:

@@ -12,17 +12,21 @@ Owns statements: labels, functions, directives, and the numbers that names becom
         call bpf_throw           # helper, label or kernel function
     out: exit
     .insn 0x07, 1, 0, 0, 5       # raw slot: opcode, dst, src, off, imm
+
+What is declared around the instructions (maps, types, ...) is harness.bpf.asm_declare's.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from harness.bpf import isa
+from harness.bpf import asm_declare, isa
+from harness.bpf.asm_declare import Declaring
 from harness.bpf.asm_grammar import Reading, read
 from harness.bpf.asm_operands import Draft, make
 from harness.bpf.asm_words import NAME, NUMBER, Where, Word, split
 from harness.bpf.btfext import Line
+from harness.bpf.declared import Declarations
 from harness.bpf.isa import Insn
 from harness.bpf.link import LinkedFunction, Program, Ref, RefKind
 from harness.errors import UsageError
@@ -51,6 +55,7 @@ class _Source:
     functions: dict[int, tuple[str, str]] = field(default_factory=dict)
     section: str = RAW
     callback: tuple[str, Where, int] | None = None
+    declared: Declaring = field(default_factory=Declaring)
 
 
 def assemble(text: str, *, file: str = "<asm>", dialect: str = "kernel") -> Program:
@@ -60,6 +65,13 @@ def assemble(text: str, *, file: str = "<asm>", dialect: str = "kernel") -> Prog
     in "llvm" both are moves and `ll` marks a wide load. Raises UsageError with file, line and
     column.
     """
+    return assemble_unit(text, file=file, dialect=dialect)[0]
+
+
+def assemble_unit(
+    text: str, *, file: str = "<asm>", dialect: str = "kernel"
+) -> tuple[Program, Declarations]:
+    """Assemble a whole program with what is declared around it, as an object file has it."""
     if dialect not in DIALECTS:
         raise UsageError(f"no dialect {dialect!r}", fix=f"dialects: {', '.join(DIALECTS)}")
     source = _Source(file, dialect)
@@ -70,10 +82,17 @@ def assemble(text: str, *, file: str = "<asm>", dialect: str = "kernel") -> Prog
     if len(source.drafts) in source.functions:
         name = source.functions[len(source.drafts)][0]
         raise UsageError(f"{file}: function {name!r} has no code")
-    return _finish(source)
+    return _finish(source), source.declared.finished()
 
 
 def _statement(source: _Source, where: Where) -> None:
+    if texts := asm_declare.text_directive(where.text):
+        directive, rest = texts
+        if directive == ".section":
+            _section(source, where, rest)
+        else:
+            asm_declare.declare(source.declared, where, directive, rest)
+        return
     at, opcode = 0, ""
     listed = _LISTED.match(where.text)
     if listed:
@@ -87,8 +106,11 @@ def _statement(source: _Source, where: Where) -> None:
     if words[0].text in _DIRECTIVES:
         _DIRECTIVES[words[0].text](source, where, words)
         return
+    if words[0].text in asm_declare.DIRECTIVES:
+        asm_declare.declare(source.declared, where, words[0].text, None)
+        return
     if words[0].kind == NAME and words[0].text.startswith("."):
-        known = ", ".join(_DIRECTIVES)
+        known = ", ".join([".func", ".section", ".callback", ".insn", *asm_declare.DIRECTIVES])
         raise where.mistake(words[0].column, f"no directive {words[0].text!r}; there are {known}")
     draft = _choose(source, where, read(where, words))
     if opcode and int(opcode, 16) != draft.insn.code:
@@ -141,9 +163,8 @@ def _label(source: _Source, where: Where, label: re.Match[str]) -> None:
 def _func(source: _Source, where: Where, words: list[Word]) -> None:
     name = _name(where, words, "the name of a function")
     linkage = words[2].text if len(words) > 2 else "static"
-    if linkage not in ("static", "global") or len(words) > 3:
-        word = words[3] if len(words) > 3 else words[2]
-        raise where.mistake(word.column, f"expected 'static' or 'global', not {word.text!r}")
+    if linkage not in ("static", "global"):
+        raise where.mistake(words[2].column, f"expected 'static' or 'global', not {linkage!r}")
     pc = len(source.drafts)
     if name.text in source.labels:
         raise where.mistake(name.column, f"label {name.text!r} is there already")
@@ -151,14 +172,13 @@ def _func(source: _Source, where: Where, words: list[Word]) -> None:
         raise where.mistake(name.column, f"function {source.functions[pc][0]!r} has no code")
     source.labels[name.text] = pc
     source.functions[pc] = (name.text, linkage)
+    asm_declare.function(source.declared, where, name.text, words[3:])
 
 
-def _section(source: _Source, where: Where, words: list[Word]) -> None:
-    if len(words) < 2:
+def _section(source: _Source, where: Where, text: str) -> None:
+    if not text:
         raise where.mistake(len(where.text) + 1, "expected the name of a section")
-    start = words[1].column - 1
-    end = words[-1].column - 1 + len(words[-1].text)
-    source.section = where.text[start:end].strip()
+    source.section = text
 
 
 def _callback(source: _Source, where: Where, words: list[Word]) -> None:
@@ -190,7 +210,7 @@ def _name(where: Where, words: list[Word], what: str) -> Word:
     return words[1]
 
 
-_DIRECTIVES = {".func": _func, ".section": _section, ".callback": _callback, ".insn": _insn}
+_DIRECTIVES = {".func": _func, ".callback": _callback, ".insn": _insn}
 
 
 # ---- numbers for names ------------------------------------------------------------------------
@@ -258,9 +278,13 @@ def _resolved(source: _Source, pc: int, draft: Draft, refs: dict[int, Ref]) -> I
                 fix="gotol reaches further",
             )  # fmt: skip
         return replace(insn, off=distance)
-    kinds = {"map": RefKind.MAP, "value": RefKind.GLOBAL, "extern": RefKind.EXTERN}
+    kinds = {
+        "map": RefKind.MAP, "value": RefKind.GLOBAL, "extern": RefKind.EXTERN,
+        "type": RefKind.TYPE,
+    }  # fmt: skip
     offset = draft.high or 0 if draft.kind == "value" else 0
-    refs[pc] = Ref(kinds[draft.kind], word.text, offset)
+    name = f"struct {word.text}" if draft.kind == "type" else word.text
+    refs[pc] = Ref(kinds[draft.kind], name, offset)
     return insn
 
 

@@ -56,6 +56,7 @@ _WAYS: dict[str, list[Path]] = {
     "function": [
         [*_words("subprog["), *_NUMBER, ("]", None)], [*_words("subprog["), *_NAMED, ("]", None)],
     ],
+    "wide": [[(NUMBER, "wide")], [*_words("type[struct"), *_NAMED, ("]", None)]],
     "index": [[*_words("map[idx:"), *_NUMBER, ("]", None)]],
     "ivalue": [[*_words("map[idx:"), *_NUMBER, ("]", None), *_OFFSET]],
 }  # fmt: skip

@@ -20,6 +20,7 @@ _ANY32 = (-0x8000_0000, 0xFFFF_FFFF)
 _ANY64 = (-(1 << 63), (1 << 64) - 1)
 # what a name in a wide load refers to, and the source register that says so
 _NAMED = {
+    "lddw": "type",
     "map_by_fd": "map",
     "map_val_by_fd": "value",
     "var_addr": "extern",
@@ -36,7 +37,8 @@ class Draft:
     # imm of the second slot
     high: int | None = None
     name: Word | None = None
-    # what the name is for: "jump", "far", "call", "map", "value", "function", "extern"
+    # what the name is for: "jump", "far", "call", "map", "value", "function", "extern",
+    # "type"
     kind: str = ""
 
 
@@ -58,7 +60,7 @@ def make(where: Where, reading: Reading) -> Draft:
         _allowed(where, slots["to"], imm, form.imm)
     if form.wide:
         imm, high = _wide(where, form, slots)
-        kind = _NAMED.get(form.name, "")
+        kind = _NAMED.get(form.name, "") if "wide" not in slots else ""
     elif form.name == "ja32":
         imm, kind = _number(where, slots["value"], _S32) if "value" in slots else 0, "far"
     elif "value" in slots or "name" in slots:

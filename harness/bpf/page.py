@@ -44,16 +44,48 @@ without. Beyond them it has:
 | text | what it does |
 |---|---|
 | `name:` | a label, for `goto`, `call`, `subprog[name]` |
-| `.func NAME [global]` | a function begins; those that are called begin by themselves |
+| `.func NAME [global [TYPE]]` | a function begins; those that are called do by themselves |
 | `.section NAME`, `.callback NAME` | the program's section and exception callback |
 | `call NAME` | a label, a helper, or else a kernel function |
 | `map[NAME]`, `map[NAME][0]+8`, `ksym[NAME]` | address of a map, of a global, of an extern |
+| `type[struct NAME]` | number of a type of the object, as bpf_obj_new() wants it |
 | `.insn 0x07, 1, 0, 0, 5` | one slot: opcode, dst, src, off, imm |
 | `;`, `//`, `#` | comments; `#` at the start of a line only |
 
 In the kernel's dialect `r1 = 0x5` is a wide load and `r1 = 5` a move, as the kernel prints them;
 with `--dialect llvm` both are moves and `r1 = 0x5 ll` is the wide load. A mistake is answered with
 file, line, column and what was expected there.
+
+## Declarations
+
+What an object (`-o x.bpf.o`) needs around its instructions, one a line:
+
+| text | what it declares |
+|---|---|
+| `.license GPL` | the licence; GPL unless told |
+| `.map hits array key u32 value u64 entries 1 flags 0x400` | a map (see below) |
+| `.inner NAME KIND ...` | what a map of maps holds, which says `of NAME` |
+| `.globals .rodata 4 01000000` | a section of globals: name, bytes, content (else zeros) |
+| `.variable 8 struct bpf_spin_lock lock` | a variable in it: byte, type, name |
+| `.struct elem 8`, `.union NAME BYTES` | a type: name, bytes |
+| `.member 4 struct bpf_spin_lock lock` | its next member: byte, type, name |
+| `.extern [weak] void bpf_throw(u64)` | a function of the kernel |
+| `.extern struct rq runqueues` | a variable of the kernel |
+| `.tag contains:node:link` | declaration tag of the struct, member, variable or function before |
+| `.argument 1 arg:nonnull` | the same of an argument of the function before |
+
+Of a map, all but name and kind (as bpftool says it: `ringbuf`, `array_of_maps`) may be left out;
+`key 4` gives a size for a type; there is `extra N` too. Variables are needed only where a kernel
+looks after them: locks, lists, trees.
+
+A TYPE is read from left to right: `void`, `u8` to `s64`, `int`, `bool`, `char`, `struct NAME`,
+`union NAME`, `enum NAME`, then `*`, `[N]`, `(TYPE, ...)` for a function that returns what stands
+before, and `__kptr` and its like in front of a `*`: `int(struct elem *)`, `struct node __kptr *`,
+`u8[16]`. A struct that nobody declared has no members, which is enough where only its name counts.
+Functions without a TYPE return int; a global one takes a u64, as an exception callback does.
+`bpf_throw` and the kernel functions of RCU and preemption need no declaration.
+
+`bpfthrow repro FILE --minimize` writes programs so ([repro.md](repro.md)).
 
 ## Not executed
 

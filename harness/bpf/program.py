@@ -24,6 +24,7 @@ class RefKind(StrEnum):
     FUNCTION = "function"  # address of a subprogram, for a callback
     KFUNC = "kfunc"  # call of a kernel function
     EXTERN = "extern"  # address or value of an undefined symbol
+    TYPE = "type"  # number of a type of the object; in assembler text only, linking makes a number
 
 
 @dataclass(frozen=True, slots=True)

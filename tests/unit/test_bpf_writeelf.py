@@ -99,8 +99,8 @@ def test_llvm_reads_it(path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (".section tc\nr1 = map[hits]\nexit", "map 'hits': an assembled object has none"),
-        (".section tc\nr1 = ksym[x]\nexit", "extern 'x': an assembled object has none"),
+        (".section tc\nr1 = map[hits]\nexit", "map 'hits': nobody declared it"),
+        (".section tc\nr1 = ksym[x]\nexit", "extern x: an assembled object does not know"),
         (".section tc\ncall bpf_unheard_of\nexit", "does not know its prototype"),
         (".section tc\ncall pc-9\nexit", "leads to -8, where no function starts"),
     ],
