@@ -26,6 +26,9 @@ class Precision:
     # 32-bit bounds with both signs inform each other as those of 64 bits do (00bf8d0c6c9b and its
     # sequel): measured on 6.12.107, which has it, and 6.18.15, which has not
     low_crosses: bool = True
+    # a shift to the left by 32 keeps signed bounds of the low half that are negative, too: measured
+    # on 6.12.107, which has it, and 6.18.15, which has not
+    shifts_signs: bool = True
     # x & y, x | y of an x that is 0 or -1 is followed as two paths: bffacdb80b93
     forks: bool = True
 
@@ -38,9 +41,10 @@ _V6_18 = replace(
     joined_products=True,
     negates=True,
     low_crosses=False,
+    shifts_signs=False,
     forks=False,
 )
-_V7_3 = replace(_V6_18, arcs=True, low_crosses=True, forks=True)
+_V7_3 = replace(_V6_18, arcs=True, low_crosses=True, shifts_signs=True, forks=True)
 PRECISIONS: dict[str, Precision] = {
     "series-v1": _V6_12,
     "6.12": _V6_12,

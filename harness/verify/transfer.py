@@ -153,9 +153,11 @@ def _lsh(domain: Domain, a: Scalar, b: Scalar, whole: bool) -> Parts:
     wide = _shifted(domain.wide, a.wide, count)
     if count == domain.bits // 2:
         # half of how compilers extend a sign
-        wide = domain.wide.both(
-            (wide.umin, wide.umax), (a.narrow.smin << count, a.narrow.smax << count)
-        )
+        smin, smax = a.narrow.smin << count, a.narrow.smax << count
+        if not domain.precision.shifts_signs:
+            smin = smin if smin >= 0 else domain.wide.width.lowest
+            smax = smax if smax >= 0 else domain.wide.width.top
+        wide = domain.wide.both((wide.umin, wide.umax), (smin, smax))
     return tnum.shift_left(a.tnum, count, domain.ones), wide, narrow
 
 

@@ -360,3 +360,15 @@ def test_series_differ():
 def test_no_such_profile():
     with pytest.raises(UsageError, match="no domain for '5.4'"):
         scalar.domain("5.4")
+
+
+@pytest.mark.parametrize(
+    ("series", "signed"),
+    [("6.12", "signed -32..31"), ("6.18", "signed -0x80000000..31"), ("7.3", "signed -32..31")],
+)
+def test_a_sign_that_is_extended_by_two_shifts(series, signed):
+    """w1 s>>= 26; r1 <<= 32; r1 s>>= 32: as the three kernels print it."""
+    domain = scalar.domain(series)
+    number = domain.alu("arsh", domain.loaded(4), domain.known(26), 32)
+    number = domain.alu("lsh", number, domain.known(32), 64)
+    assert str(domain.alu("arsh", number, domain.known(32), 64)) == signed
