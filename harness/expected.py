@@ -37,6 +37,8 @@ class Given:
     companions: tuple[Companion, ...]
     tail_calls: tuple[TailCall, ...]
     entry: Entry
+    # path of the object that the sidecar speaks of
+    own: str
 
 
 class Sidecars:
@@ -81,7 +83,8 @@ def read(file: Sidecar, own: Object) -> Iterator[Given]:
         claims = copy.deepcopy(entry.claims)  # one file may go with two objects of one name
         claims.unsupported += _absent(entry, obj)
         program = _program(obj, entry.program, entry.at("program"))
-        yield Given(entry.name, obj, program, claims, companions, entry.tail_calls, entry)
+        calls, path = entry.tail_calls, str(own.path)
+        yield Given(entry.name, obj, program, claims, companions, calls, entry, path)
     names = [program.name for program in own.programs]
     forgotten = [name for name in names if name not in used and not file.is_left_out(name)]
     if forgotten:

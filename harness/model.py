@@ -120,6 +120,9 @@ class Case:
     description: str = ""
     # what its tags claim beyond what is tried: "TAG: WHY"
     left_out: tuple[str, ...] = ()
+    # of a sidecar: the object that it speaks of, and its own path
+    claimed_of: str = ""
+    claimed_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,8 @@ def _cases_of_program(
                 unsupported=unsupported,
                 description=claims.description,
                 left_out=tuple(claims.left_out),
+                claimed_of=given.own if given else "",
+                claimed_in=given.entry.place.file if given else "",
             )
             cases.append(case)
     return cases

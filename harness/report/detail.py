@@ -91,12 +91,17 @@ def replay(result: Result, spec: str = "") -> str:
     `spec`: what to write after --kernel or --target; "": the target's name says it.
     """
     case = result.case
-    path = os.path.relpath(case.object)
-    words = ["bpfthrow", "run", case.object if path.startswith("..") else path]
+    words = ["bpfthrow", "run", _short(case.claimed_of or case.object)]
+    words += ["--expect", _short(case.claimed_in)] if case.claimed_in else []
     words += ["-k", case.id, "--hook", case.hook]
     spec = spec or _KINDS.sub(lambda match: match[1], result.target)
     option = "--target" if spec == "local" or spec.startswith("ssh") else "--kernel"
     return shlex.join([*words, option, spec.replace("ssh-", "ssh:", 1)])
+
+
+def _short(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
 
 
 def _described(result: Result) -> str:

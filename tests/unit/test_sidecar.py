@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Cases from a file beside an object that carries no tags, and what is wrong with such files."""
 
+import shlex
+
 import pytest
 
 from harness import sidecar
@@ -8,10 +10,11 @@ from harness.bpf.elf import read_object
 from harness.build import CHECKOUT, build
 from harness.errors import UsageError
 from harness.expected import constant
-from harness.model import Companion, TailCall, Verdict
+from harness.model import Companion, Observation, Result, TailCall, Verdict
+from harness.report.detail import replay
 from harness.run import judge, simulate
 from harness.series import SERIES
-from harness.suite import collect
+from harness.suite import collect, select
 from harness.verify import accuracy
 from tests.fake_target import FakeTarget, ran
 
@@ -212,6 +215,15 @@ def test_the_model_knows_what_they_are_attached_to(place):
     judged = accuracy.measure(_cases(place, ATTACHED, "ext").values(), SERIES)
     assert len(judged) == 5 * len(SERIES)
     assert [str(each) for each in judged if each.outcome is not accuracy.Outcome.RIGHT] == []
+
+
+def test_a_case_can_be_repeated_by_what_a_report_says(place):
+    case = _cases(place, ATTACHED, "ext")["watched"]
+    words = shlex.split(replay(Result(case, "vm-7.3", Observation(Verdict.RAN))))
+    assert words[:5] == [
+        "bpfthrow", "run", str(place / "ext.bpf.o"), "--expect", str(place / "ext.expect.toml")
+    ]  # fmt: skip
+    assert case in select(collect([words[2]], [words[4]]), words[words.index("-k") + 1])
 
 
 # ---- wrong files --------------------------------------------------------------------------------
