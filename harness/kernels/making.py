@@ -16,12 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness import tools
-from harness.errors import UsageError
+from harness.errors import UsageError, WorldError
 
 _STEP = re.compile(r"^  [A-Z]+[A-Z0-9_]* ")
 _ERROR = re.compile(r"error:|undefined reference|No rule to make|^make.*\*\*\*|: fatal ")
 # in the tree: what was generated beside it has a path of its own
 _AT = re.compile(r"([^/\s:][^\s:]*):(\d+):(?:\d+:)? ")
+# what programs say of ENOSPC, in LC_ALL=C
+_FULL = "No space left on device"
 _PROGRESS_S = 30.0
 # there while make runs
 _MARK = "compiling"
@@ -47,7 +49,8 @@ def compile_kernel(argv: list[str], out: Path, tree: Path, name: str, held: int)
     """Run a make that compiles `tree` into `out`; seconds that it took.
 
     Its output is in OUT/NAME.log. `held`: descriptor of the lock, which is held as long as any of
-    the compilers lives. CompileError: code that does not compile.
+    the compilers lives. CompileError: code that does not compile. WorldError: no room on the disk;
+    what may be half a file is made anew next time.
     """
     log = out / f"{name}.log"
     _mend(out)
@@ -61,6 +64,11 @@ def compile_kernel(argv: list[str], out: Path, tree: Path, name: str, held: int)
             if _STEP.match(line):
                 progress.step(line.strip().replace(f"{out}/", "").replace(f"{tree}/", ""))
     progress.end()
+    if process.returncode and _FULL in log.read_text(errors="replace"):
+        raise WorldError(
+            f"no room on the disk for {name}",
+            fix=f"make some where {out} is, and build again: what is compiled stays",
+        )
     (out / _MARK).unlink()
     if process.returncode:
         raise CompileError(name, first_error(log, tree), log)

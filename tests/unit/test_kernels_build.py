@@ -14,7 +14,7 @@ import pytest
 from kernel_tree import FIRST, SECOND, write_programs, write_tree
 
 from harness import paths
-from harness.errors import UsageError
+from harness.errors import UsageError, WorldError
 from harness.kernels import builder, builds, making, source, spec
 
 
@@ -287,3 +287,13 @@ def test_first_errors_are_told_apart_from_what_follows(tmp_path):
     ):
         log.write_text(text)
         assert first in making.first_error(log, Path("/t"))
+
+
+def test_a_full_disk_is_no_error_of_the_code(tmp_path):
+    half = tmp_path / "half.o"
+    said = "fatal error: error writing to half.o: No space left on device"
+    argv = ["sh", "-c", f"echo > {half}; echo '{said}'; exit 2"]
+    with pytest.raises(WorldError, match="no room on the disk for mine"):
+        making.compile_kernel(argv, tmp_path, tmp_path, "mine", os.open(tmp_path, os.O_RDONLY))
+    making.compile_kernel(["true"], tmp_path, tmp_path, "mine", os.open(tmp_path, os.O_RDONLY))
+    assert not half.exists()
