@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 
+import hypothesis
 import pytest
 
 from harness import build
@@ -18,6 +19,10 @@ _HEAD = """\
 #include <linux/pkt_cls.h>
 """
 _GPL = '\nchar _license[] SEC("license") = "GPL";\n'
+
+# An example that takes long says that the machine is busy; one that hangs meets pytest's timeout.
+hypothesis.settings.register_profile("untimed", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("untimed")
 
 # A shell starts what runs in the background with SIGINT ignored, which children inherit: what the
 # tests of Ctrl-C start would never hear of it.
