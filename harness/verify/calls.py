@@ -85,8 +85,8 @@ def _check_locked(walk: Walk, insn: Insn, kfunc: str) -> None:
         walk.reject(
             Category.EXECUTION_CONTEXT,
             "function calls are not allowed while holding a lock",
-            why="a lock is held here",
-            fix="unlock before",
+            why=f"{walk.state.lock} is held here",
+            fix="unlock before, and keep what may throw or call behind it",
             certain=True,
         )
 

@@ -19,7 +19,8 @@ _WIDTH = 100
 _LINES_AROUND = 2
 # in a pattern: lines of the log that are left out
 _LINES = r"{{[\s\S]*}}"
-_ANY_NUMBER = re.compile(r"\{\{[^}]*\}\}")
+_ANY_NUMBER = re.compile(r"\{\{[^}]*[0-9][^}]*\}\}")
+_ANYTHING = re.compile(r"\{\{[^}]*\}\}")
 _NAMED = re.compile(r"\binstruction (\d+)\b")
 # what does not come from a gap of the model, and what helps
 _HELPED = (
@@ -67,8 +68,9 @@ def _gap(prediction: Prediction) -> str:
 
 
 def words(prediction: Prediction) -> str:
-    """The kernel's words, `N` for numbers that differ from load to load, `/` between lines."""
-    return _ANY_NUMBER.sub("N", prediction.message.replace(_LINES, " / "))
+    """The kernel's words: `N` and `...` for what differs from load to load, `/` between lines."""
+    said = _ANY_NUMBER.sub("N", prediction.message.replace(_LINES, " / "))
+    return _ANYTHING.sub("...", said)
 
 
 def explain(answer: Answer) -> str:

@@ -158,6 +158,12 @@ class State:
         """Whether a spin lock is held."""
         return any(ref.kind.endswith(("lock", "lock_irq")) for ref in self.refs)
 
+    @property
+    def lock(self) -> str:
+        """The spin lock taken last, for words: "the lock that instruction 7 took"."""
+        taken = [ref.pc for ref in self.refs if ref.kind.endswith(("lock", "lock_irq"))]
+        return f"the lock that instruction {taken[-1]} took" if taken else "a lock"
+
     def places(self) -> Iterator[tuple[Any, Any, Reg]]:
         """Every register and spilled register: (list or dict that has it, key, register)."""
         for frame in self.frames:

@@ -55,7 +55,7 @@ def call(walk: Walk, index: int) -> bool:
         walk.reject(
             Category.EXECUTION_CONTEXT,
             "global function calls are not allowed while holding a lock",
-            why=f"{name}() is global and a lock is held",
+            why=f"{name}() is global, and {state.lock} is held",
             fix="make the function static",
             certain=True,
         )

@@ -42,7 +42,8 @@ def spin(walk: Walk, number: int, reg: Reg, *, take: bool) -> None:
             walk.reject(
                 Category.EXECUTION_CONTEXT,
                 "Locking two bpf_spin_locks are not allowed",
-                why="a lock is held already",
+                why=f"{walk.state.lock} is held already",
+                fix="unlock that one first",
                 certain=True,
             )
         walk.state.refs = (*walk.state.refs, Ref("lock", reg.id, walk.pc, key))

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness.bpf.mapdef import MapType
+from harness.verify import outside, stack
 from harness.verify import registers as r
-from harness.verify import stack
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, scalar, type_name
 from harness.verify.tnum import U64, add, const
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_VAR_OFF: Final = 1 << 29
 _REGISTER_BYTES: Final = 8
+_NOT_NEGATIVE: Final = "make it unsigned, or exclude negative numbers by a comparison"
 # program types that may write into packets
 WRITES_PACKET: Final = frozenset({"tc", "xdp", "lwt_xmit", "sk_skb", "sk_msg", "sched_act"})
 # program types that may read them directly
@@ -287,8 +288,9 @@ def check_region(
             "check.",
             errno=13,
             why=f"the offset may be {low}",
+            fix=_NOT_NEGATIVE,
         )
-    _inside(walk, base, regno, low, size, limit, zero_size, "min")
+    _inside(walk, base, regno, low, size, limit, zero_size)
     if number is None:
         return
     if number.umax + (base.off if late else 0) >= MAX_VAR_OFF:
@@ -299,17 +301,17 @@ def check_region(
             why="nothing on this path says how large the offset may be",
             fix="compare it with the size first, or assert that it is in range",
         )
-    _inside(walk, base, regno, number.umax + at, size, limit, zero_size, "max")
+    _inside(walk, base, regno, number.umax + at, size, limit, zero_size)
 
 
-def _inside(  # noqa: PLR0913, PLR0917  # one access
-    walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, zero_size: bool, which: str
+def _inside(  # one access
+    walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, zero_size: bool
 ) -> None:
     if at < 0 or (size <= 0 and not (zero_size and size == 0)) or at + size > limit:
-        _outside(walk, base, regno, at, size, limit, which)
+        _outside(walk, base, regno, at, size, limit)
 
 
-def _outside(walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, which: str) -> None:
+def _outside(walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int) -> None:
     if base.type == r.MAP_VALUE:
         words = f"invalid access to map value, value_size={limit} off={at} size={size}"
     elif base.type == r.MAP_KEY:
@@ -318,12 +320,8 @@ def _outside(walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, 
         words = f"invalid access to packet, off={at} size={size}, R{regno}(id={{{{.*}}}}r={limit})"
     else:
         words = f"invalid access to memory, mem_size={limit} off={at} size={size}"
-    walk.reject(
-        Category.MEMORY,
-        words,
-        errno=13,
-        why=f"bytes {at} to {at + size} of {limit}; R{regno} {which} value is outside",
-    )
+    why, fix = outside.words(base, regno, at, size, limit)
+    walk.reject(Category.MEMORY, words, errno=13, why=why, fix=fix)
 
 
 def check_packet(
@@ -343,8 +341,10 @@ def check_packet(
             f"R{regno} min value is negative, either use unsigned index or do a if (index >=0) "
             "check.",
             errno=13,
+            why=f"what was added to R{regno} may be {number.smin}",
+            fix=_NOT_NEGATIVE,
         )
-    _inside(walk, base, regno, at, size, base.range, zero_size, "max")
+    _inside(walk, base, regno, at, size, base.range, zero_size)
 
 
 def check_map(

@@ -6,7 +6,9 @@ Owns the order and what becomes of Rejection and NotModelled. The parts: harness
 """
 
 import os
+import re
 
+from harness import refusals
 from harness.bpf.elf import Object, read_object
 from harness.bpf.environment import NOWHERE, Environment
 from harness.bpf.program import Program
@@ -35,6 +37,7 @@ from harness.verify.prediction import (
 )
 from harness.verify.rules import rules_of
 
+_ANY = re.compile(r"\{\{[^}]*\}\}")
 # instructions that are explored before the answer is "unknown"; a kernel explores a million
 DEFAULT_BUDGET = 50_000
 
@@ -145,6 +148,9 @@ class _Run:
 
 
 def _rejected(error: Rejection, program: Program | None, bugs: tuple[str, ...] = ()) -> Prediction:
+    # what the rule is in general, where the part that refuses has nothing to say about this program
+    said = _ANY.sub("1", error.message).split("\n")
+    known = refusals.rule_of(said) if not (error.why and error.fix) else None
     return Prediction(
         Verdict.REJECT,
         category=error.category,
@@ -152,8 +158,8 @@ def _rejected(error: Rejection, program: Program | None, bugs: tuple[str, ...] =
         function=_function(program, error.pc),
         message=error.message,
         errno=error.errno,
-        why=error.why,
-        fix=error.fix,
+        why=error.why or (known.rule.words if known else ""),
+        fix=error.fix or (known.rule.fix if known else ""),
         derivation=error.steps,
         bugs=bugs,
     )

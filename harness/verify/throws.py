@@ -117,7 +117,9 @@ def check_held(walk: Walk, *, throws: bool, called: bool = False) -> None:
     if throws and (not profile.static_throw_leaks or called):
         prefix = "bpf_throw"
     if regions and state.locked:
-        _region(walk, f"{prefix} cannot be used inside bpf_spin_lock-ed region", "a lock is held")
+        _region(
+            walk, f"{prefix} cannot be used inside bpf_spin_lock-ed region", f"{state.lock} is held"
+        )
     _check_references(walk, throws=throws, prefix=prefix)
     if not regions:
         return
@@ -135,7 +137,7 @@ def check_held(walk: Walk, *, throws: bool, called: bool = False) -> None:
 def _check_regions_6_12(walk: Walk) -> None:
     state = walk.state
     if state.locked:
-        _region(walk, "bpf_spin_unlock is missing", "a lock is held")
+        _region(walk, "bpf_spin_unlock is missing", f"{state.lock} is held")
     if state.rcu:
         _region(
             walk, "bpf_rcu_read_unlock is missing", "a read-side critical section of RCU is open"

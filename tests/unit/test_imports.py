@@ -45,7 +45,7 @@ MAY_IMPORT = {
     # the command may print reports and find cases
     "sim.command": GROUND | {"bpf", "frames", "sim", "suite", "report", "build"},
     "conformance": GROUND | {"bpf", "sim"},
-    "verify": GROUND | {"bpf", "frames", "tags", "sim.semantics"},
+    "verify": GROUND | {"bpf", "frames", "refusals", "tags", "sim.semantics"},
     # what cases claim, for the measurement alone: no answer comes from there
     "verify.accuracy": GROUND | {"sim.semantics", "bpf", "verify", "logmatch"},
     # the command compiles, and takes the options that describe a kernel
