@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import config, repro_bundle, repro_load, repro_report, suite, wire
+from harness import config, repro_bundle, repro_load, repro_model, repro_report, suite, wire
 from harness.bpf.elf import Object, read_object
 from harness.bpf.link import link
 from harness.bpf.program import Program
@@ -25,9 +25,6 @@ from harness.repro_bundle import Bundle
 from harness.repro_load import Loaded, Pairs
 from harness.repro_log import evidence
 from harness.repro_report import Answer, Story
-from harness.series import SERIES
-from harness.verify.explain import words
-from harness.verify.predict import predict
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
@@ -162,27 +159,18 @@ def _linked(obj: Object, name: str, release: str) -> Program | None:
 
 
 def _story(subject: _Subject, name: str, asked: Sequence[Loaded], bisected: Pairs | None) -> Story:
-    answers = tuple(_answer(subject, load, name) for load in asked)
     program = _linked(subject.obj, name, "")
+    found = (_answer(subject, load, name) for load in asked)
+    answers = tuple(repro_model.explained(each, subject.obj, name, program) for each in found)
     lines = program.lines.values() if program else ()
     known = {(line.file.rpartition("/")[2], line.number): line.text for line in lines}
     if subject.source is not None:
         whole = subject.source.decode(errors="replace").splitlines()
         known |= {(subject.name, number): line for number, line in enumerate(whole, 1)}
-    nobody = all(answer.seen.verdict is Verdict.LOST for answer in answers)
-    model = tuple(_predicted(subject.obj, name)) if nobody else ()
+    nobody = all(answer.seen.verdict in (Verdict.LOST, Verdict.HUNG) for answer in answers)
+    model = tuple(repro_model.predicted(subject.obj, name)) if nobody else ()
     section = subject.obj.program(name).section
     return Story(name, section, answers, known, model, bisected)
-
-
-def _predicted(obj: Object, name: str) -> list[str]:
-    rows = ["no kernel could be asked; the verifier model, which may say unknown, predicts:"]
-    for profile in SERIES:
-        found = predict(obj, name, profile)
-        what = f": {found.category}: {words(found) or found.why}" if found.category else ""
-        why = f": {found.why}" if not what and found.why else ""
-        rows.append(f"  {profile}: {found.verdict}{what}{why}")
-    return rows
 
 
 def _report(

@@ -278,7 +278,7 @@ def test_the_model_answers_where_no_kernel_can(kernels, capsys):
     kernels["7.3"] = LOST
     assert repro(SOURCE, "--kernel", "7.3") == 128
     captured = capsys.readouterr()
-    assert "no kernel could be asked; the verifier model" in captured.out
+    assert "no kernel answered; the verifier model" in captured.out
     assert "8.0 did not boot" in captured.err
 
 
