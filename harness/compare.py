@@ -95,6 +95,8 @@ def expectation_for(case: Case, kernel_release: str) -> Expectation:
     special = dict(case.per_series).get(series_of(kernel_release))
     if special is None:
         return general
+    if None not in (general.verdict, special.verdict) and special.verdict is not general.verdict:
+        return special  # words of a refusal say nothing of a run
     fields = {
         field.name: value
         for field in dataclasses.fields(Expectation)

@@ -5,12 +5,11 @@ Owns which sidecar goes with which object, and what must be there: programs, obj
 maps, constants. The file's own form is harness.sidecar's, cases are harness.suite's.
 """
 
-import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import sidecar
+from harness import kerneltags, sidecar
 from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.mapdef import MapType
 from harness.bpf.sections import attach_target
@@ -18,7 +17,8 @@ from harness.errors import ObjectError, UsageError
 from harness.hooks import HOOKS
 from harness.model import Companion, TailCall
 from harness.sidecar import Attached, Entry, Sidecar
-from harness.tags import Claims
+from harness.sidewords import Place
+from harness.tags import OURS, Claims
 
 # a kind of program that attaches to a function and the feature that a machine must have for it
 KINDS = {"freplace": "freplace", "fentry": "fentry", "fexit": "fentry", "fmod_ret": "fentry"}
@@ -67,8 +67,18 @@ class Sidecars:
             )
 
 
-def read(file: Sidecar, own: Object) -> Iterator[Given]:
-    """The cases that a sidecar makes of an object. Raises UsageError with file, line and key."""
+def tagged(obj: Object) -> list[str]:
+    """Programs that say something themselves; in objects of the kernel's selftests all do."""
+    if kerneltags.is_style(tag for program in obj.programs for tag in program.tags):
+        return [program.name for program in obj.programs]
+    return [p.name for p in obj.programs if any(tag.startswith(OURS) for tag in p.tags)]
+
+
+def read(file: Sidecar, own: Object, claims: Mapping[str, Claims]) -> Iterator[Given]:
+    """The cases that a sidecar makes of an object. Raises UsageError with file, line and key.
+
+    `claims`: what tags claim of programs that have any; those are cases without the file, too.
+    """
     objects = {"": own, Path(own.path).name: own}
     used: set[str] = set()
     for entry in file.entries:
@@ -76,16 +86,16 @@ def read(file: Sidecar, own: Object) -> Iterator[Given]:
             objects[entry.object] = _beside(own, entry)
         obj = objects[entry.object]
         companions = tuple(_companion(each, own, obj) for each in entry.attached)
-        _require_names(entry, obj)
         used |= {each.program for each in entry.attached}
         if obj is own:
             used |= {entry.program, *(each.program for each in entry.tail_calls)}
-        claims = copy.deepcopy(entry.claims)  # one file may go with two objects of one name
-        claims.unsupported += _absent(entry, obj)
+        made = entry.claims(claims.get(entry.program) if obj is own else None)
+        _require_names(entry, obj, made)
+        made.unsupported += _absent(entry, obj)
         program = _program(obj, entry.program, entry.at("program"))
         calls, path = entry.tail_calls, str(own.path)
-        yield Given(entry.name, obj, program, claims, companions, calls, entry, path)
-    names = [program.name for program in own.programs]
+        yield Given(entry.name, obj, program, made, companions, calls, entry, path)
+    names = [program.name for program in own.programs if program.name not in claims]
     forgotten = [name for name in names if name not in used and not file.is_left_out(name)]
     if forgotten:
         raise file.place.wrong(
@@ -102,7 +112,7 @@ def _beside(own: Object, entry: Entry) -> Object:
         raise entry.at("object").wrong(error.message, error.fix) from None
 
 
-def _program(obj: Object, name: str, place: sidecar.Place) -> Function:
+def _program(obj: Object, name: str, place: Place) -> Function:
     found = next((program for program in obj.programs if program.name == name), None)
     if found is None:
         names = ", ".join(program.name for program in obj.programs)
@@ -147,8 +157,8 @@ def _companion(attached: Attached, own: Object, main: Object) -> Companion:
     return Companion(program.name, kind, target, str(own.path) if own is not main else "")
 
 
-def _require_names(entry: Entry, obj: Object) -> None:
-    for hook in entry.claims.hooks:
+def _require_names(entry: Entry, obj: Object, claims: Claims) -> None:
+    for hook in claims.hooks:
         if hook not in HOOKS:
             raise entry.at("hook").wrong(f"no hook {hook!r}", f"hooks: {', '.join(HOOKS)}")
     for call in entry.tail_calls:

@@ -6,9 +6,10 @@ with file, line and key. What a word claims is harness.tags'; which programs the
 becomes of a case, is harness.suite's.
 """
 
+import copy
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 
 from harness.errors import BpfthrowError, UsageError
 from harness.model import TailCall
-from harness.tags import KEYS, Claims, require_judged
+from harness.sidewords import SPELLED, Place, Word, table_of, text_of, texts_of
+from harness.tags import Claims, require_judged
 
 SUFFIX = ".expect.toml"
 _TOP = ("object", "left_out", "default", "case")
@@ -25,20 +27,6 @@ _HEADER = re.compile(r"\s*(\[[^\[\]]+\])\s*(?:#.*)?")
 _KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
 Path_ = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where something stands in a file, for an error about it."""
-
-    file: str
-    line: int
-    # "[case.x] retval"
-    what: str
-
-    def wrong(self, message: str, fix: str = "") -> UsageError:
-        """An error that says where."""
-        return UsageError(f"{self.file}:{self.line}: {self.what}: {message}", fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +47,30 @@ class Entry:
     program: str
     # file name of the object whose program runs; "": the sidecar's own
     object: str
-    claims: Claims
+    words: tuple[Word, ...]
     attached: tuple[Attached, ...]
     tail_calls: tuple[TailCall, ...]
     # constant of the object -> value without which there is no such case
     only_if: tuple[tuple[str, int], ...]
     place: Place
     places: Mapping[str, Place]
+    description: str = ""
 
     def at(self, key: str) -> Place:
         """Where a key of the case stands; the case itself where it was not given."""
         return self.places.get(key, self.place)
+
+    def claims(self, tagged: Claims | None = None) -> Claims:
+        """What it says, on top of what the program's tags do. Raises UsageError."""
+        made = copy.deepcopy(tagged) if tagged is not None else Claims()
+        for word in self.words:
+            word.put(made)
+        made.description = self.description or made.description
+        try:
+            require_judged(made, f"{self.place.file}:{self.place.line}: {self.place.what}")
+        except BpfthrowError as error:
+            raise UsageError(error.message, fix=error.fix) from None
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def read(path: Path) -> Sidecar:
 class _Draft:
     """One case while its keys are read."""
 
-    claims: Claims = field(default_factory=Claims)
+    words: list[Word] = field(default_factory=list)
+    description: str = ""
     program: str = ""
     object: str = ""
     attached: list[Attached] = field(default_factory=list)
@@ -145,10 +147,10 @@ class _Reader:
         for key in content:
             if key not in _TOP:
                 raise self.place(key).wrong("unknown key", f"known: {', '.join(_TOP)}")
-        name = _text(content.get("object", stem(path.name) + ".bpf.o"), self.place("object"))
-        left_out = tuple(_texts(content.get("left_out", []), self.place("left_out")))
-        default = _table(content.get("default", {}), self.place("default"))
-        cases = _table(content.get("case", {}), self.place("case"))
+        name = text_of(content.get("object", stem(path.name) + ".bpf.o"), self.place("object"))
+        left_out = tuple(texts_of(content.get("left_out", []), self.place("left_out")))
+        default = table_of(content.get("default", {}), self.place("default"))
+        cases = table_of(content.get("case", {}), self.place("case"))
         if not cases:
             raise UsageError(f"{self.file}: no case", fix="give it tables [case.NAME]")
         entries = tuple(self._entry(case, cases[case], default) for case in cases)
@@ -158,26 +160,23 @@ class _Reader:
         here = self.place("case", name)
         if not _NAME.fullmatch(name):
             raise here.wrong("no name of a case", "letters, digits, and _ . + - inside")
-        own = _table(given, here)
+        own = table_of(given, here)
         places = {key: self.place("default", key) for key in default}
         places |= {key: self.place("case", name, key) for key in own}
         draft = _Draft(program=name)
         for key, value in {**default, **own}.items():
             _put(draft, key, value, places[key])
-        try:
-            require_judged(draft.claims, f"{here.file}:{here.line}: {here.what}")
-        except BpfthrowError as error:
-            raise UsageError(error.message, fix=error.fix) from None
         return Entry(
             name,
             draft.program,
             draft.object,
-            draft.claims,
+            tuple(draft.words),
             tuple(draft.attached),
             tuple(draft.tail_calls),
             tuple(draft.only_if),
             here,
             places,
+            draft.description,
         )
 
 
@@ -185,27 +184,23 @@ def _put(draft: _Draft, key: str, value: Any, place: Place) -> None:
     if own := _OWN.get(key):
         own(draft, value, place)
         return
-    spell = _SPELLED.get(key)
+    spell = SPELLED.get(key)
     if spell is None:
-        raise place.wrong("unknown key", f"known: {', '.join(sorted((*_OWN, *_SPELLED)))}")
-    for text in spell(value, place):
-        try:
-            KEYS[key](draft.claims, text)
-        except BpfthrowError as error:
-            raise place.wrong(error.message, error.fix) from None
-        except ValueError as error:
-            raise place.wrong(str(error)) from None
+        raise place.wrong("unknown key", f"known: {', '.join(sorted((*_OWN, *SPELLED)))}")
+    word = Word(key, tuple(spell(value, place)), place)
+    word.put(Claims())  # what is wrong by itself is told at once
+    draft.words.append(word)
 
 
 # ---- what only a sidecar says -----------------------------------------------------------------
 
 
 def _put_program(draft: _Draft, value: Any, place: Place) -> None:
-    draft.program = _text(value, place)
+    draft.program = text_of(value, place)
 
 
 def _put_object(draft: _Draft, value: Any, place: Place) -> None:
-    draft.object = _text(value, place)
+    draft.object = text_of(value, place)
     if "/" in draft.object:
         raise place.wrong("is looked for beside the sidecar's own object", "give a name only")
 
@@ -215,29 +210,29 @@ def _put_with(draft: _Draft, value: Any, place: Place) -> None:
         if isinstance(each, str):
             draft.attached.append(Attached(each, "", place))
             continue
-        table = _table(each, place)
+        table = table_of(each, place)
         if set(table) - {"program", "target"} or "program" not in table:
             raise place.wrong(f"{each!r} is no program to attach", _FORM_OF_WITH)
-        program, target = _text(table["program"], place), table.get("target", "")
-        draft.attached.append(Attached(program, _text(target, place), place))
+        program, target = text_of(table["program"], place), table.get("target", "")
+        draft.attached.append(Attached(program, text_of(target, place), place))
 
 
 def _put_tail_calls(draft: _Draft, value: Any, place: Place) -> None:
-    for name, slots in _table(value, place).items():
-        for index, program in enumerate(_texts(slots, place)):
+    for name, slots in table_of(value, place).items():
+        for index, program in enumerate(texts_of(slots, place)):
             if program:
                 draft.tail_calls.append(TailCall(name, index, program))
 
 
 def _put_only_if(draft: _Draft, value: Any, place: Place) -> None:
-    for name, number in _table(value, place).items():
+    for name, number in table_of(value, place).items():
         if not isinstance(number, int):
             raise place.wrong(f"{name}: {number!r} is no number")
         draft.only_if.append((name, int(number)))
 
 
 def _put_description(draft: _Draft, value: Any, place: Place) -> None:
-    draft.claims.description = _text(value, place)
+    draft.description = text_of(value, place)
 
 
 _FORM_OF_WITH = 'with = "NAME", or with = { program = "NAME", target = "FUNCTION" }, or a list'
@@ -249,105 +244,6 @@ _OWN: dict[str, Callable[[_Draft, Any, Place], None]] = {
     "only_if": _put_only_if,
     "description": _put_description,
 }
-
-
-# ---- words of the tags: a value of TOML -> what would stand behind "bpfthrow:KEY=" --------------
-
-
-def _once(value: Any, place: Place) -> Iterator[str]:
-    if value is not True:
-        raise place.wrong(f"{value!r}: can only be true", "leave it out otherwise")
-    yield ""
-
-
-def _numbers(value: Any, place: Place) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from _named(value, place)
-    else:
-        yield _number(value, place)
-
-
-def _named(value: Any, place: Place) -> Iterator[str]:
-    for name, number in _table(value, place).items():
-        yield f"{name}={_number(number, place)}"
-
-
-def _inputs(value: Any, place: Place) -> Iterator[str]:
-    named = value if isinstance(value, dict) else {"default": value}
-    for name, words in named.items():
-        yield f"0={name}={_text(words, place)}"
-
-
-def _messages(value: Any, place: Place) -> Iterator[str]:
-    for text in _texts(value, place):
-        yield f"0={text}"
-
-
-def _series(value: Any, place: Place) -> Iterator[str]:
-    for names, changes in _table(value, place).items():
-        for what, argument in _table(changes, place).items():
-            spell = _OF_SERIES.get(what)
-            if spell is None:
-                raise place.wrong(
-                    f"{names}: unknown key {what!r}", f"known: {', '.join(_OF_SERIES)}"
-                )
-            for text in spell(argument, place):
-                yield f"{names}={what}={text}" if text else f"{names}={what}"
-
-
-def _each(value: Any, place: Place) -> Iterator[str]:
-    yield from _texts(value, place)
-
-
-def _single(value: Any, place: Place) -> Iterator[str]:
-    yield _number(value, place)
-
-
-_Spelled = Callable[[Any, Place], Iterator[str]]
-_OF_SERIES: dict[str, _Spelled] = {
-    "success": _once,
-    "failure": _once,
-    "retval": _single,
-    "errno": _single,
-    "msg": _messages,
-}
-_SPELLED: dict[str, _Spelled] = {
-    "success": _once,
-    "failure": _once,
-    "retval": _numbers,
-    "errno": _single,
-    "msg": _messages,
-    "input": _inputs,
-    "hook": _each,
-    "global": _named,
-    "repeat": _single,
-    "needs": _each,
-    "traced": _each,
-    "crashes": _each,
-    "on": _series,
-}
-
-
-def _number(value: Any, place: Place) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise place.wrong(f"{value!r} is no number", 'a number, or an expression: "XDP_DROP"')
-    return str(value)
-
-
-def _text(value: Any, place: Place) -> str:
-    if not isinstance(value, str):
-        raise place.wrong(f"{value!r} is no text", 'put it into "..."')
-    return value
-
-
-def _texts(value: Any, place: Place) -> list[str]:
-    return [_text(each, place) for each in (value if isinstance(value, list) else [value])]
-
-
-def _table(value: Any, place: Place) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise place.wrong(f"{value!r} is no table", "{ NAME = VALUE }")
-    return value
 
 
 # ---- lines --------------------------------------------------------------------------------------

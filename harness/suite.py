@@ -106,15 +106,21 @@ def cases_of(
     obj = read_object(path)
     stem = _stem(path, base)
     sidecar = (sidecars or Sidecars()).of(path, origin or path)
-    if sidecar is not None:
-        return [case for given in expected.read(sidecar, obj) for case in _cases_given(given, stem)]
     claims = _claims_of(obj)
+    made: list[Case] = []
+    if sidecar is not None:
+        claims = {name: claims[name] for name in expected.tagged(obj)}
+        for given in expected.read(sidecar, obj, dict(claims)):
+            made += _cases_given(given, stem)
+            if given.obj is obj:
+                claims.pop(given.program.name, None)
     cases = [
         case
         for program in obj.programs
-        if not claims[program.name].is_target
+        if program.name in claims and not claims[program.name].is_target
         for case in _cases_of_program(obj, program, claims[program.name], stem)
     ]
+    cases += made
     along = _loaded_along(cases)
     return [replace(case, loading=replace(case.loading, along=along)) for case in cases]
 

@@ -96,7 +96,14 @@ class Claims:
         self, general: Expectation, input_name: str, globals_: dict[str, int]
     ) -> tuple[tuple[str, Expectation], ...]:
         """Return the overrides, `general` with what each kernel series changes in it."""
-        ran = replace(self, verdict=Verdict.RAN).expectation(input_name, globals_)
+        # what the log of a refusal shows, that of a load does not
+        same = general.verdict is not Verdict.REJECTED
+        ran = replace(
+            self,
+            verdict=Verdict.RAN,
+            messages=self.messages if same else [],
+            unwanted=self.unwanted if same else [],
+        ).expectation(input_name, globals_)
         refused = replace(self, verdict=Verdict.REJECTED).expectation(input_name, globals_)
         made = []
         for series in SERIES:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import wire
+from harness import logmatch, wire
 from harness.bpf.elf import Object, decode_globals, read_object
 from harness.bpf.special import without_addresses
 from harness.errors import UsageError
@@ -45,6 +45,7 @@ _MAP_NAME_CHARS = 15
 _LACKING = re.compile(
     r"extern \((?:func|var) ksym\) '(\w+)'(?: \(strong\))?: not found|<missing kfunc '(\w+)'>"
     r"|failed to find kernel BTF type ID of '(\w+)'"
+    r"|kfunc '(\w+)' is referenced but wasn't resolved"
 )
 
 Push = Callable[[dict[str, Path | bytes]], None]
@@ -119,7 +120,7 @@ class AgentClient:
         refused = seen.verdict is Verdict.REJECTED and "throw" in case.needs
         if refused and not facts.expects_throw and self.missing("throw"):
             seen = replace(seen, verdict=Verdict.UNSUPPORTED)
-        if seen.verdict is Verdict.REJECTED and _of_others(case):
+        if seen.verdict is Verdict.REJECTED and _of_others(case) and not _as_claimed(case, seen):
             seen = _unless_lacking(seen)
         return self._complete(seen, obj)
 
@@ -185,6 +186,13 @@ class AgentClient:
 def _of_others(case: Case) -> bool:
     """Whether nobody says that the load must fail for what the kernel lacks."""
     return case.loading.alone or (case.expectation.verdict is None and not case.per_series)
+
+
+def _as_claimed(case: Case, seen: Observation) -> bool:
+    """Whether a refusal shows what the case claims of one, on whichever kernel."""
+    claims = (case.expectation, *(claimed for _, claimed in case.per_series))
+    words = [claimed.messages for claimed in claims if claimed.messages]
+    return any(not logmatch.missing(each, seen.log) for each in words)
 
 
 def _unless_lacking(seen: Observation) -> Observation:

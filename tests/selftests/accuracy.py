@@ -13,7 +13,7 @@ wrongly; 1: something is; 2: wrong usage. With --scratch the objects stay, for `
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import kernel_tree
@@ -23,27 +23,26 @@ from harness.bpf.vmlinux import kernel_types
 from harness.environments import environment_of_series
 from harness.errors import BpfthrowError, Exit, UsageError
 from harness.series import SERIES
+from harness.sidecar import SUFFIX, stem
 from harness.suite import collect
 from harness.verify import accuracy
 from harness.verify.accuracy import Outcome
 
-# series -> directory of the sidecar of its exceptions.bpf.o
+# series of the tree -> directory of its sidecars
 SIDECARS = {"6.12": "6.12", "6.18": "6.12", "7.3": "7.3"}
 
 
-def sidecars(series: str) -> list[Path]:
-    """Files with what the objects of a series do that carry no tags."""
+def sidecars(tree: str, names: Iterable[str]) -> list[Path]:
+    """Those of the objects with these names, from the tree of a series."""
     here = Path(__file__).parent
-    return [
-        here / SIDECARS[series] / "exceptions.expect.toml",
-        here / "exceptions_ext.expect.toml",
-    ]
+    found = [*sorted((here / SIDECARS[tree]).glob(f"*{SUFFIX}")), here / f"exceptions_ext{SUFFIX}"]
+    stems = {stem(name) for name in names}
+    return [path for path in found if stem(path.name) in stems]
 
 
-def measure(objects: Sequence[Path], series: str, kernel: Environment) -> int:
+def measure(objects: Sequence[Path], tree: str, series: str, kernel: Environment) -> int:
     """Print the table; the exit code."""
-    names = {path.name for path in objects}
-    expect = [f for f in sidecars(series) if f.name.replace(".expect.toml", ".bpf.o") in names]
+    expect = sidecars(tree, (path.name for path in objects))
     judged = accuracy.measure(collect(objects, expect), [series], {series: kernel})
     print(accuracy.table(judged))
     wrong = any(each.outcome is Outcome.WRONG for each in judged)
@@ -60,10 +59,14 @@ def main() -> int:
         kernel = Environment(kernel_types(args.types), args.release or f"{series}.0")
     else:
         kernel = environment_of_series(series) or Environment()
+    of = args.of or args.fetch or series
+    if of not in SIDECARS:
+        raise UsageError(f"no sidecars for a tree of {of!r}", fix=f"--of: {', '.join(SIDECARS)}")
     if args.objects:
-        return measure(args.objects, series, kernel)
+        return measure(args.objects, of, series, kernel)
     with tempfile.TemporaryDirectory() as made:
-        return measure(kernel_tree.exceptions(args, Path(args.scratch or made)), series, kernel)
+        objects = kernel_tree.exceptions(args, Path(args.scratch or made))
+        return measure(objects, of, series, kernel)
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -73,6 +76,7 @@ def _arguments() -> argparse.ArgumentParser:
     source = kernel_tree.add_arguments(parser, types_required=False)
     source.add_argument("--objects", nargs="+", type=Path, help="objects that are compiled already")
     parser.add_argument("--series", default="", help=f"one of {', '.join(SERIES)}")
+    parser.add_argument("--of", default="", help="series of the tree (default: as --series)")
     parser.add_argument("--release", default="", help="release of the kernel with these types")
     return parser
 

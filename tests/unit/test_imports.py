@@ -37,14 +37,20 @@ MAY_IMPORT = {
     "symbols": GROUND,
     # the kernel's own tags, read into the same claims
     "kerneltags": GROUND | {"tags"},
-    "sidecar": GROUND | {"tags"},
-    "expected": GROUND | {"bpf", "sidecar", "tags"},
+    "sidewords": GROUND | {"tags"},
+    "sidecar": GROUND | {"sidewords", "tags"},
+    "expected": GROUND | {"bpf", "kerneltags", "sidecar", "sidewords", "tags"},
     "suite": GROUND | {"bpf", "build", "expected", "frames", "kerneltags", "tags"},
     "bpf": GROUND,
     "sim": GROUND | {"bpf", "frames"},
     # the command may print reports and find cases
     "sim.command": GROUND | {"bpf", "frames", "sim", "suite", "report", "build"},
     "conformance": GROUND | {"bpf", "sim"},
+    # shrinking needs nobody to be asked; who is asked is on top
+    "minimize": GROUND | {"bpf", "minimize_draft"},
+    "minimize_draft": GROUND | {"bpf"},
+    "minimize_declared": GROUND | {"bpf", "minimize", "minimize_draft"},
+    "minimize_steps": GROUND | {"bpf", "minimize", "minimize_declared", "minimize_draft"},
     "verify": GROUND | {"bpf", "frames", "refusals", "tags", "sim.semantics"},
     # what cases claim, for the measurement alone: no answer comes from there
     "verify.accuracy": GROUND | {"sim.semantics", "bpf", "verify", "logmatch"},
@@ -55,7 +61,7 @@ MAY_IMPORT = {
     "config": GROUND,
     "kernels": GROUND | {"config"},
     "accel": GROUND | {"kernels", "target"},
-    "target": GROUND | {"bpf", "config", "kernels", "accel", "symbols"},
+    "target": GROUND | {"bpf", "config", "kernels", "accel", "logmatch", "symbols"},
     "target.agent": {"errors", "hooks", "model", "wire", "bpf"},
 }
 # What a user calls may print reports, and so sees more than the oracle that it asks.

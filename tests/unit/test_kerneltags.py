@@ -15,7 +15,7 @@ from harness.report.outcome import RunHeader, reasons
 from harness.run import judge
 from harness.suite import collect, select
 from harness.target.agent import libbpf, loading
-from harness.target.client import _section, _unless_lacking
+from harness.target.client import _as_claimed, _section, _unless_lacking
 from tests.fake_target import FakeTarget
 
 # as bpf_misc.h of 7.3 numbers its tags
@@ -241,6 +241,7 @@ def test_the_log_of_what_loads_is_read(cases_of):
         ("extern (func ksym) 'testmod_do': not found in kernel or module BTFs", "testmod_do"),
         ("<missing kfunc 'testmod_do'>", "testmod_do"),
         ("prog 'x': failed to find kernel BTF type ID of 'testmod_read': -3", "testmod_read"),
+        ("kfunc 'bpf_obj_new' is referenced but wasn't resolved", "bpf_obj_new"),
     ],
 )
 def test_what_only_a_module_of_the_tests_has_is_named(message, name):
@@ -261,6 +262,14 @@ def test_a_section_whose_name_the_kernel_cut_off_is_found(tmp_path):
     obj = read_object(build([source])[0])
     assert _section(obj, ".bss.LONG_ENOUGH_NAME"[:15]) == ".bss.LONG_ENOUGH_NAME"
     assert _section(obj, ".bss.other") == ".bss.other"
+
+
+def test_a_refusal_that_is_claimed_stays_one(cases_of):
+    words = "kfunc 'bpf_x' is referenced but wasn't resolved"
+    case = _one(cases_of, f'TAG("test_expect_failure") TAG("test_expect_msg={words}")')
+    assert _as_claimed(case, Observation(Verdict.REJECTED, log=f"0: R1=ctx()\n{words}\n"))
+    assert not _as_claimed(case, Observation(Verdict.REJECTED, log="another"))
+    assert not _as_claimed(_one(cases_of, ""), Observation(Verdict.REJECTED, log=words))
 
 
 def test_another_refusal_stays_one():

@@ -8,12 +8,14 @@ import pytest
 from harness import sidecar
 from harness.bpf.elf import read_object
 from harness.build import CHECKOUT, build
+from harness.compare import expectation_for
 from harness.errors import UsageError
 from harness.expected import constant
 from harness.model import Companion, Observation, Result, TailCall, Verdict
 from harness.report.detail import replay
 from harness.run import judge, simulate
 from harness.series import SERIES
+from harness.sidewords import SPELLED
 from harness.suite import collect, select
 from harness.verify import accuracy
 from tests.fake_target import FakeTarget, ran
@@ -217,6 +219,38 @@ def test_the_model_knows_what_they_are_attached_to(place):
     assert [str(each) for each in judged if each.outcome is not accuracy.Outcome.RIGHT] == []
 
 
+TAGGED = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#define TAG(text) __attribute__((btf_decl_tag("comment:0:" text)))
+SEC("tc") TAG("test_expect_failure") TAG("test_expect_msg=newer words") TAG("test_log_level=2")
+int refused(struct __sk_buff *skb) { return 1; }
+SEC("tc") TAG("test_expect_success") TAG("test_retval=2")
+int runs(struct __sk_buff *skb) { return 2; }
+SEC("tc") int silent(struct __sk_buff *skb) { return 3; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def test_a_file_speaks_on_top_of_tags(tmp_path):
+    (tmp_path / "own.bpf.c").write_text(TAGGED)
+    claims = (
+        '[case.refused.on."6.12"]\nmsg = "older words"\n[case.refused.on."6.18"]\nsuccess = true\n'
+    )
+    (tmp_path / "own.expect.toml").write_text(claims + "[case.runs]\nretval = 7\n")
+    cases = {case.program: case for case in collect([tmp_path / "own.bpf.c"])}
+    assert set(cases) == {"refused", "runs", "silent"}
+    refused = cases["refused"]
+    assert (refused.loading.alone, refused.loading.log_level) == (True, 2)
+    assert refused.expectation.messages == ("newer words",)
+    older = expectation_for(refused, "6.12.107")
+    assert (older.verdict, older.messages) == (Verdict.REJECTED, ("older words",))
+    loads = expectation_for(refused, "6.18.15")
+    assert (loads.verdict, loads.messages) == (Verdict.RAN, ())
+    assert expectation_for(refused, "7.3.4") == refused.expectation
+    assert (cases["runs"].expectation.retval, cases["runs"].hook) == (7, "test_run")
+
+
 def test_a_case_can_be_repeated_by_what_a_report_says(place):
     case = _cases(place, ATTACHED, "ext")["watched"]
     words = shlex.split(replay(Result(case, "vm-7.3", Observation(Verdict.RAN))))
@@ -275,13 +309,13 @@ def test_what_a_section_leaves_open_must_be_said(place):
 def test_every_word_is_in_the_page():
     page = (CHECKOUT / "docs" / "writing-cases.md").read_text()
     section = page.partition("## Objects that carry no tags")[2].partition("\n## ")[0]
-    words = {*sidecar._OWN, *sidecar._SPELLED, *sidecar._TOP} - {"case"}
+    words = {*sidecar._OWN, *SPELLED, *sidecar._TOP} - {"case"}
     assert {word for word in words if f"`{word}" not in section} == set()
     assert "[case." in section
 
 
 def test_the_sidecars_of_the_kernels_own_objects_are_well_formed():
     found = sorted((CHECKOUT / "tests" / "selftests").rglob("*" + sidecar.SUFFIX))
-    assert len(found) == 3
+    assert len(found) == 5
     for path in found:
-        assert len(sidecar.read(path).entries) >= 25
+        assert len(sidecar.read(path).entries) >= 8
