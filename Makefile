@@ -15,9 +15,9 @@ TEST_KERNELS := $(or $(KERNELS),6.12 7.3)
 READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
 # an environment whose interpreter is gone, or that was moved here, is made again
 $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
-	|| rm -f .venv/.ready .venv/.ready-lint .venv/.ready-fuzz)
+	|| rm -f .venv/.ready .venv/.ready-lint .venv/.ready-fuzz .venv/.ready-exhaustive)
 
-.PHONY: bugs docs verdicts setup-build test-patched fuzz-parsers run test lint bench setup clean distclean help
+.PHONY: bugs docs verdicts setup-build test-exhaustive test-patched fuzz-parsers run test lint bench setup clean distclean help
 
 run: .venv/.ready ## run the cases: make run KERNELS=all ARGS="--html build/matrix.html"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
@@ -58,8 +58,11 @@ docs: .venv/.ready ## write docs/rejections.md from progs/reject
 	@$(BIN)/python -m harness.rejections > build/rejections.md
 	@mv build/rejections.md docs/rejections.md
 
-test-exhaustive: .venv/.ready ## the verifier model's numbers, all of 6 bits: make test-exhaustive BITS=8
-	@EXHAUSTIVE_BITS=$(or $(BITS),6) $(BIN)/python -m pytest tests/exhaustive $(ARGS)
+# memory of one step is used again in the next, instead of given back and asked for (glibc)
+test-exhaustive: .venv/.ready-exhaustive ## the verifier model's numbers, all of 8 bits (or make test-exhaustive BITS=6)
+	@EXHAUSTIVE_BITS=$(or $(BITS),8) EXHAUSTIVE_PAIRS=$(or $(PAIRS),4) \
+		MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 \
+		$(BIN)/python -m pytest -n auto tests/exhaustive $(ARGS)
 
 verdicts: .venv/.ready ## the verifier model against kernels, on mutants of progs/: make verdicts ARGS="--seed 1"
 	@$(BIN)/python tests/campaign/verdicts.py $(addprefix --kernel ,$(TEST_KERNELS)) $(ARGS)
@@ -84,4 +87,8 @@ help: ## this list
 
 .venv/.ready-fuzz: $(READY_FROM)
 	@$(PYTHON) -I harness/setup.py run fuzz
+	@touch $@ .venv/.ready
+
+.venv/.ready-exhaustive: $(READY_FROM)
+	@$(PYTHON) -I harness/setup.py run exhaustive
 	@touch $@ .venv/.ready

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 _LEAST = (3, 11)
 _PYTHONS = ("python3.13", "python3.12", "python3.11", "/usr/bin/python3")
-_EXTRAS = {"run": "test", "lint": "lint", "build": "test", "fuzz": "fuzz"}
+_EXTRAS = {
+    "run": "test",
+    "lint": "lint",
+    "build": "test",
+    "fuzz": "fuzz",
+    "exhaustive": "exhaustive",
+}
 CHECKOUT = Path(__file__).resolve().parent.parent
 VENV = CHECKOUT / ".venv"
 

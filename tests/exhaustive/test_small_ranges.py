@@ -1,104 +1,320 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Every range and every tracked number of a width: what tests/verify takes a choice of.
 
-    make test-exhaustive                       # 6 bits: ten minutes on an idle machine
-    make test-exhaustive BITS=8                # a quarter of an hour for each of 130 tests
+    make test-exhaustive                       # 8 bits
+    make test-exhaustive BITS=6                # the same of 6 bits, for a quick answer
+    make test-exhaustive PAIRS=6               # pairs of ranges of 6 bits, not of 4
 
-A range's results are those of the range without its last number and of that number, so that each
-step adds one; an unknown bit's results are those of its two values.
+The model's source runs as it is, for a million operands at once (tests/lanes.py); some of each
+million are computed again one by one and have to be the same. What an operation really gives is a
+set: of a range, the union of what it gives for each number.
+
+Of each series all ALU operations and comparisons
+ - of every range and every constant, at BITS bits; for sub and mul, in which the model takes the
+   operands for different things, of every constant and every range too. Of the low half: with the
+   constants that are a low half extended by zeros or by its sign, as those of 32 bits are;
+ - of every range and every range, at PAIRS bits: of all bits and of the low half.
+A range is unsigned or signed or, of kernels that have arcs, goes over both ends. Then every tracked
+number with every tracked number, at BITS bits.
+
+Not here: a Scalar whose bits, range and low half's range know different things, other than where
+that follows from a range. tests/verify has a choice of those.
 """
 
 import os
-from functools import cache
+from functools import cache, partial
 
+import lanes
+import numpy as np
 import pytest
-from small_numbers import COMPARISONS, OPERATIONS, of_scalar, of_tnum, tnums
-
-from harness.verify import tnum
-from harness.verify.branches import REVERSED
+from harness.verify import branches, consistency, ranges, scalar, tnum, transfer
 from harness.verify.precision import PRECISIONS
-from harness.verify.scalar import Domain
+from harness.verify.ranges import ArcKind, BoundsKind
 from harness.verify.tnum import Tnum
+from lanes import through
+from sets_in_lanes import gathered, of_scalars, results, singles, truths
+from small_numbers import OPERATIONS, tnums
 
 SERIES = ("6.12", "6.18", "7.3")
-BITS = int(os.environ.get("EXHAUSTIVE_BITS", "6"))
-NUMBERS = 1 << BITS
-ONES = NUMBERS - 1
+BITS = int(os.environ.get("EXHAUSTIVE_BITS", "8"))
+PAIRS = int(os.environ.get("EXHAUSTIVE_PAIRS", "4"))
+if {BITS, PAIRS} - {4, 6, 8}:
+    raise pytest.UsageError(f"BITS={BITS} PAIRS={PAIRS}: widths are 4, 6 or 8, which have halves")
+# lanes at once
+BATCH = 1 << 19
+# what is tried: (width, first operands, second operands)
+CONSTANTS = (BITS, "ranges", "constants")
+TURNED = (BITS, "constants", "ranges")
+RANGES = (PAIRS, "ranges", "ranges")
+ALU = [
+    (op, what)
+    for op in OPERATIONS
+    for what in (CONSTANTS, TURNED, RANGES)
+    if what != TURNED or op in ("sub", "mul")
+]
+# a comparison and its opposite at once
+OPPOSITES = [
+    ("eq", "ne"),
+    ("gt", "le"),
+    ("ge", "lt"),
+    ("sgt", "sle"),
+    ("sge", "slt"),
+    ("set", "nset"),
+]
+
+
+def named(each):
+    """What pytest calls a parameter."""
+    return each if isinstance(each, str) else "-".join(map(str, each))
+
+
+class Domain(scalar.Domain):
+    """The model's, for lanes: they come together again where it calls itself."""
+
+    def sync(self, *parts):
+        return lanes.distinct(super().sync)(*parts)
+
+    def learn(self, *key):
+        if key not in self._learnt:
+            self._learnt[key] = lanes.joined(self._learn)(*key)
+        return self._learnt[key]
+
+    def forget(self):
+        """Lanes of another call are of no use."""
+        self._learnt.clear()
 
 
 @cache
-def domain_of(series):
-    return Domain(PRECISIONS[series], BITS)
+def domains(series, bits):
+    """The domain for lanes, and the model's own."""
+    return Domain(PRECISIONS[series], bits), scalar.Domain(PRECISIONS[series], bits)
+
+
+ONCE = {name: lanes.once(getattr(tnum, name)) for name in ("mul", "mul_split")}
+# where lanes part most
+JOINED = {
+    BoundsKind: ("_placed", "settle", "signed", "unsigned"),
+    ArcKind: ("add", "arc", "meet", "subtract", "with_low", "without"),
+    branches: ("ordered",),
+    consistency: ("_bits_into_arcs", "_low_of", "_wide_of", "of_bits"),
+}
+
+
+@pytest.fixture
+def _in_lanes(monkeypatch):
+    for module in (branches, consistency, ranges, scalar, transfer):
+        monkeypatch.setattr(module, "max", lanes.largest, raising=False)
+        monkeypatch.setattr(module, "min", lanes.smallest, raising=False)
+    for name, product in ONCE.items():
+        monkeypatch.setattr(tnum, name, product)
+    for place, names in JOINED.items():
+        for name in names:
+            monkeypatch.setattr(place, name, lanes.joined(getattr(place, name)))
+    for name, rule in list(transfer._OPERATIONS.items()):
+        monkeypatch.setitem(transfer._OPERATIONS, name, lanes.joined(rule))
+
+
+# operands ----------------------------------------------------------------------------------
+
+
+class Operands:
+    """Scalars as arrays; each is made of the numbers base, base + 1, ... base + size."""
+
+    def __init__(self, base, size, scalars):
+        self.base, self.size, self.scalars = base, size, scalars
+
+    def __len__(self):
+        return self.base.size
+
+    def some(self, places):
+        """Those at these places."""
+        scalars = lanes.changed(self.scalars, lambda leaf: leaf[places])
+        return Operands(self.base[places], self.size[places], scalars)
+
+
+def constants(domain, *, low):
+    """Each number; for operations on the low half, each of those extended in both ways."""
+    numbers = np.arange(domain.ones + 1)
+    if low:
+        high = numbers & ~domain.low
+        numbers = numbers[(high == 0) | (high == (domain.ones & ~domain.low))]
+    return Operands(numbers, 0 * numbers, through(domain.known, (numbers,)))
 
 
 def every_range(domain):
-    """(lowest, every Scalar that begins there with the numbers it adds), unsigned and signed."""
-    full = domain.unknown
-    for kind in (domain.wide.unsigned, domain.wide.signed):
-        first = 0 if kind == domain.wide.unsigned else -(NUMBERS >> 1)
-        for low in range(first, first + NUMBERS):
-            grown = (
-                (high & ONES, domain.sync(full.tnum, kind(low, high), full.narrow))
-                for high in range(low, first + NUMBERS)
-            )
-            yield low, grown
+    """Each once: unsigned ones, signed ones that are not unsigned too, arcs that are neither."""
+    full, kind, count, half = domain.unknown, domain.wide, domain.ones + 1, domain.wide.width.half
+    base, size = (each.ravel() for each in np.indices((count, count)))
+    straight = base + size < count
+    crossing = ~straight & ((base ^ half) + size < count)
+    made = [
+        (straight, lambda low, more: kind.unsigned(low, low + more)),
+        (crossing, lambda low, more: kind.signed(low - count, low - count + more)),
+    ]
+    if domain.precision.arcs:
+        made.append((~straight & ~crossing & (size < count - 1), kind.arc))
+    parts = []
+    for which, rule in made:
+        given = base[which], size[which]
+
+        def spanned(low, more, rule=rule):
+            return domain.sync(full.tnum, rule(low, more), full.narrow)
+
+        parts.append((*given, through(spanned, given)))
+    found = Operands(*lanes.concatenated(parts))
+    return found.some(np.lexsort((found.size, found.base)))
 
 
-@pytest.mark.parametrize("op", OPERATIONS)
+@cache
+def operands(series, bits, what, *, low):
+    domain, _ = domains(series, bits)
+    return every_range(domain) if what == "ranges" else constants(domain, low=low)
+
+
+# sets of what may come out -----------------------------------------------------------------
+
+
+def unions(sets, which, axis):
+    """Sets by number -> by operand: of each the union over its numbers, along an axis."""
+    parts = []
+    for base in np.unique(which.base):
+        sizes = which.size[which.base == base]
+        parts.append(np.take(gathered(sets, base, sizes.max() + 1, axis), sizes, axis=axis))
+    return np.concatenate(parts, axis=axis)
+
+
+def batches(firsts, seconds, rows):
+    """(Scalars, Scalars, sets...) in lanes: pairs of operands, unions of rows over the firsts.
+
+    `rows`: words x numbers x seconds.
+    """
+    bases = np.unique(firsts.base)
+    step = max(1, BATCH * bases.size // (len(firsts) * len(seconds)))
+    for start in range(0, bases.size, step):
+        some = firsts.some(np.isin(firsts.base, bases[start : start + step]))
+        a = lanes.changed(some.scalars, partial(np.repeat, repeats=len(seconds)))
+        b = lanes.changed(seconds.scalars, partial(np.tile, reps=len(some)))
+        yield a, b, *(unions(each, some, 1).reshape(each.shape[0], -1) for each in rows)
+
+
+def check(lost, text, *shown):
+    """Fail for the first lane that lost a number."""
+    wrong = np.flatnonzero(lost if lost.ndim == 1 else lost.any(axis=0))
+    if wrong.size:
+        pytest.fail(text.format(*(lanes.one(each, wrong[0]) for each in shown)))
+
+
+def some_of(columns):
+    """Places and operands of a few lanes, which are computed again one by one."""
+    size = lanes.size_of(columns)
+    for place in range(size // 17 % 97, size, max(1, size // 40)):
+        yield place, lanes.one(columns, place)
+
+
+# tests -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low", [False, True], ids=["whole", "low"])
+@pytest.mark.parametrize(("op", "what"), ALU, ids=named)
 @pytest.mark.parametrize("series", SERIES)
-def test_alu_of_every_range_and_constant(series, op):
-    domain, rule = domain_of(series), OPERATIONS[op]
-    constants = range(BITS) if op in ("lsh", "rsh", "arsh") else range(NUMBERS)
-    constants = (0,) if op == "neg" else constants
-    operands = [domain.known(number) for number in constants]
-    for _, grown in every_range(domain):
-        reached = [0] * len(operands)
-        for number, a in grown:
-            for place, b in enumerate(operands):
-                reached[place] |= 1 << (rule(number, b.value, BITS) & ONES)
-                result = domain.alu(op, a, b, BITS)
-                assert not reached[place] & ~of_scalar(result, BITS), f"{a} {op} {b} = {result}"
+@pytest.mark.usefixtures("_in_lanes")
+def test_alu(series, op, what, low):
+    """Every number that comes out is one of the result."""
+    bits, *kinds = what
+    (domain, plain), width = domains(series, bits), bits // 2 if low else bits
+    firsts, seconds = (operands(series, bits, each, low=low) for each in kinds)
+    if op == "neg":
+        # which ignores it
+        seconds = seconds.some([0])
+    rows = unions(singles(bits)[:, results(op, width, bits)], seconds, 2)
+
+    def apply(a, b):
+        return transfer.apply(domain, op, a, b, whole=not low)
+
+    for a, b, reached in batches(firsts, seconds, [rows]):
+        made = through(apply, (a, b))
+        check(reached & ~of_scalars(made, bits), f"{{}} {op} {{}} = {{}}", a, b, made)
+        for place, pair in some_of((a, b)):
+            assert plain.alu(op, *pair, width) == lanes.one(made, place)
 
 
-@pytest.mark.parametrize("op", COMPARISONS)
+def answered(domain, ops, a, b, width):
+    """What decide() and learn() say of a comparison and its opposite; 0 for None, else 1 or 2."""
+    said = []
+    for op in ops:
+        answer = domain.decide(op, a, b, width) if op != "nset" else None
+        said.append(0 if answer is None else 2 if answer else 1)
+    return tuple(said), tuple(domain.learn(op, a, b, width) for op in ops)
+
+
+@pytest.mark.parametrize("low", [False, True], ids=["whole", "low"])
+@pytest.mark.parametrize("what", [CONSTANTS, RANGES], ids=named)
+@pytest.mark.parametrize("ops", OPPOSITES, ids=named)
 @pytest.mark.parametrize("series", SERIES)
-def test_branch_of_every_range_and_constant(series, op):
-    domain, rule = domain_of(series), COMPARISONS[op]
-    operands = [domain.known(number) for number in range(NUMBERS)]
-    for _, grown in every_range(domain):
-        held, failed = [0] * NUMBERS, [0] * NUMBERS
-        for number, a in grown:
-            for place, b in enumerate(operands):
-                if rule(number, place, BITS):
-                    held[place] |= 1 << number
-                else:
-                    failed[place] |= 1 << number
-                answer = domain.decide(op, a, b, BITS)
-                assert answer is None or not (failed if answer else held)[place], (a, op, b)
-                if answer is None:
-                    for what, numbers in ((op, held), (REVERSED[op], failed)):
-                        kept = of_scalar(domain.learn(what, a, b, BITS)[0], BITS)
-                        assert not numbers[place] & ~kept, f"{a} {what} {b}"
+@pytest.mark.usefixtures("_in_lanes")
+def test_branch(series, ops, what, low):
+    """No answer of decide() is wrong, and on neither side of the branch is a number lost."""
+    bits, *kinds = what
+    (domain, plain), width = domains(series, bits), bits // 2 if low else bits
+    firsts, seconds = (operands(series, bits, each, low=low) for each in kinds)
+    holds = truths(ops[0], width, bits)
+    rows = [*of_both(holds, seconds, bits), *of_both(~holds, seconds, bits)]
+
+    def ask(a, b):
+        domain.forget()
+        return answered(domain, ops, a, b, width)
+
+    for a, b, *sides in batches(firsts, seconds, rows):
+        answers, learnt = through(ask, (a, b))
+        for op, answer, after, (left, right), (no, _) in zip(
+            ops, answers, learnt, (sides[:2], sides[2:]), (sides[2:], sides[:2]), strict=True
+        ):
+            check((answer == 2) & no.any(axis=0), f"{{}} {op} {{}} is not always so", a, b)
+            check((answer == 1) & left.any(axis=0), f"{{}} {op} {{}} can be so", a, b)
+            check(left & ~of_scalars(after[0], bits), f"{{}} {op} {{}} -> {{}}", a, b, after[0])
+            check(right & ~of_scalars(after[1], bits), f"{{}} {op} {{}} -> {{}}", a, b, after[1])
+        for place, pair in some_of((a, b)):
+            assert answered(plain, ops, *pair, width) == lanes.one((answers, learnt), place)
+
+
+def of_both(holds, seconds, bits):
+    """Rows for batches(): numbers of a first and of a second operand for which something holds."""
+    own = singles(bits)
+    right = unions(np.where(holds, own[:, None, :], 0), seconds, 2)
+    return [np.where(right.any(axis=0), own[:, :, None], 0), right]
+
+
+# tracked numbers ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "bit_and", "bit_or", "bit_xor", "mul", "mul_split"])
 def test_every_pair_of_tracked_numbers(name):
-    function = getattr(tnum, name)
-    wraps = name in ("add", "sub", "mul", "mul_split")
-    rule = OPERATIONS[name.removeprefix("bit_").partition("_")[0]]
-    ordered = sorted(tnums(BITS), key=lambda each: each.mask.bit_count())
-    for b in ordered:
-        reached = {}
-        others = [n for n in range(NUMBERS) if b.contains(n)]
-        for a in ordered:
-            if a.is_const:
-                found = 0
-                for number in others:
-                    found |= 1 << (rule(a.value, number, BITS) & ONES)
-            else:
-                bit = a.mask & -a.mask
-                rest = a.mask & ~bit
-                found = reached[Tnum(a.value, rest)] | reached[Tnum(a.value | bit, rest)]
-            reached[a] = found
-            result = function(a, b, ONES) if wraps else function(a, b)
-            assert not found & ~of_tnum(result), f"{a} {name} {b} = {result}"
+    """A result stands for all numbers if it says no more than the bits that they share."""
+    function, ones = getattr(tnum, name), (1 << BITS) - 1
+    given = () if name.startswith("bit_") else (ones,)
+    table = results(name.removeprefix("bit_").partition("_")[0], BITS, BITS).astype(np.uint8)
+    known = sorted(tnums(BITS), key=lambda each: each.mask.bit_count())
+    value, mask = (np.array(column) for column in zip(*known, strict=True))
+    place = np.zeros(1 << 2 * BITS, int)
+    place[value << BITS | mask] = np.arange(len(known))
+    # of the lowest unknown bit: where the two are in which it is known
+    bit = mask & -mask
+    halves = place[value << BITS | mask & ~bit], place[(value | bit) << BITS | mask & ~bit]
+    levels = [np.flatnonzero(np.bitwise_count(mask) == count) for count in range(1, BITS + 1)]
+    always, ever = (np.zeros((len(known), len(known)), np.uint8) for _ in range(2))
+    for at, a in enumerate(known):
+        if a.mask:
+            one, other = halves[0][at], halves[1][at]
+            always[at], ever[at] = always[one] & always[other], ever[one] | ever[other]
+        else:
+            always[at] = ever[at] = table[a.value, value]
+            for level in levels:
+                one, other = (each[level] for each in halves)
+                always[at, level] = always[at, one] & always[at, other]
+                ever[at, level] = ever[at, one] | ever[at, other]
+        made = through(lambda *b, a=a: function(a, Tnum(*b), *given), (value, mask))
+        lost = (always[at] ^ made.value | ever[at] ^ always[at]) & ~made.mask
+        lost |= made.value & made.mask | (made.value | made.mask) & ~ones
+        check(lost, f"{a} {name} {{}} = {{}}", Tnum(value, mask), made)
+        for there, b in some_of(Tnum(value, mask)) if at % 97 == 0 else ():
+            assert function(a, b, *given) == lanes.one(made, there)
