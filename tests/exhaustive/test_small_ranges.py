@@ -27,13 +27,14 @@ from functools import cache, partial
 import lanes
 import numpy as np
 import pytest
+from lanes import through
+from sets_in_lanes import gathered, of_scalars, results, singles, truths
+from small_numbers import OPERATIONS, tnums
+
 from harness.verify import branches, consistency, ranges, scalar, tnum, transfer
 from harness.verify.precision import PRECISIONS
 from harness.verify.ranges import ArcKind, BoundsKind
 from harness.verify.tnum import Tnum
-from lanes import through
-from sets_in_lanes import gathered, of_scalars, results, singles, truths
-from small_numbers import OPERATIONS, tnums
 
 SERIES = ("6.12", "6.18", "7.3")
 BITS = int(os.environ.get("EXHAUSTIVE_BITS", "8"))

@@ -141,7 +141,9 @@ def test_unknown_purpose_is_refused_without_a_traceback():
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == "setup: unknown purpose 'fly': one of run, lint, build, fuzz, exhaustive\n"
+    assert (
+        done.stderr == "setup: unknown purpose 'fly': one of run, lint, build, fuzz, exhaustive\n"
+    )
 
 
 def test_set_up_needs_nothing_but_the_standard_library():
