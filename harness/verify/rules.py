@@ -39,6 +39,9 @@ class Rules:
     # a throw inside a loop of the control flow is refused by mistake (strongly connected
     # components, since 6.17)
     loses_throws_in_loops: bool
+    # a packet pointer known to lie at or behind the end is like no other; where it passes for any
+    # (6.18.15), a kernel takes an access for checked that it has never seen: a hole of its own
+    compares_ends: bool
     # timers and work queues may be in maps of tracing programs; sleepable programs may use more
     # types of maps
     timers_anywhere: bool
@@ -62,6 +65,7 @@ _V6_12 = Rules(
     more_argument_tags=frozenset(),
     private_stacks=False,
     loses_throws_in_loops=False,
+    compares_ends=True,
     timers_anywhere=False,
     tail_call_in_callback="cannot tail call within exception cb",
     tail_call_in_any_callback=False,
@@ -73,6 +77,7 @@ _V6_18 = replace(
     more_argument_tags=frozenset({"untrusted"}),
     private_stacks=True,
     loses_throws_in_loops=True,
+    compares_ends=False,
     no_function_there="verifier bug: No program to jit at insn {{-?[0-9]+}} (subprog < 0)",
 )
 _V7_3 = replace(
@@ -81,6 +86,7 @@ _V7_3 = replace(
     kfuncs_first=False,
     fields_first=True,
     finds_recursion=True,
+    compares_ends=True,
     void_globals=True,
     bad_return="Global function {name}() return value not void or scalar. "
     "Only those are supported.",

@@ -27,6 +27,7 @@ from harness.verify.frames import (
 from harness.verify.prediction import Category
 from harness.verify.ranges import Arc
 from harness.verify.registers import SCALAR, Reg, scalar
+from harness.verify.rules import rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -261,7 +262,13 @@ def _same(walk: Walk, old: Reg, new: Reg, ids: _Ids, how: int) -> bool:
         assert new.num is not None
         return ids.number(old.id, new.id) and walk.domain.covers(old.num, new.num)
     if old.type in r.PACKETS:
-        if old.range > new.range or (min(old.range, new.range) < 0 and old.range != new.range):
+        if old.range > new.range:
+            return False
+        if (
+            old.range < 0
+            and old.range != new.range
+            and rules_of(walk.subject.profile).compares_ends
+        ):
             return False
         return (
             ids.same(old.id, new.id) and _same_start(walk, old, new) and _same_place(walk, old, new)
