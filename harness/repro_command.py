@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import config, repro_bundle, repro_load, repro_model, repro_report, suite, wire
+from harness import (
+    config,
+    minimize_command,
+    repro_bundle,
+    repro_load,
+    repro_model,
+    repro_report,
+    suite,
+    wire,
+)
+from harness.asm_command import object_from
 from harness.bpf.elf import Object, read_object
 from harness.bpf.link import link
 from harness.bpf.program import Program
@@ -19,6 +29,7 @@ from harness.build import SOURCE_SUFFIX, build
 from harness.environments import environment_of
 from harness.errors import Exit, ObjectError, UsageError
 from harness.kernels import spec
+from harness.minimize_command import ASSEMBLER_SUFFIX
 from harness.model import Observation, Verdict
 from harness.paths import require_parents
 from harness.repro_bundle import Bundle
@@ -37,9 +48,12 @@ examples:
   bpfthrow repro my.bpf.c --bisect                     between which kernels did the answer change?
   bpfthrow repro my.bpf.c --kernel 7.3 --bundle out.tar
   bpfthrow repro out.tar --kernel 6.18                 the same again, held against the bundle
+  bpfthrow repro my.bpf.c --prog parse --kernel 6.12 --kernel 7.3 --minimize -o small.bpf.s
+  bpfthrow repro small.bpf.s --kernel 7.3              the small one, which is assembler
 
 exit codes:
   0 every kernel takes it   1 one refuses it   2 usage   128 no kernel could be asked
+  130 interrupted (--minimize writes the smallest one so far)
 """
 
 
@@ -52,23 +66,28 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("file", metavar="FILE", help=".bpf.c, .bpf.o, or a bundle (.tar)")
+    add("file", metavar="FILE", help=".bpf.c, .bpf.o, assembler (.bpf.s), or a bundle (.tar)")
     add("--prog", action="append", default=[], metavar="NAME", help="this program only")
     add("--bisect", action="store_true", help="over --kernel (default: all), oldest first")
     add("--bundle", type=Path, metavar="OUT", help="write everything into one file")
     add("--json", action="store_true", help="print JSON, with the whole logs")
     add("-j", "--jobs", type=int, default=2, metavar="N", help="guests at once")
+    minimize_command.add_arguments(parser)
     config.add_arguments(parser, _SETTINGS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Load and report; the exit code."""
     settings = config.resolve(arguments)
+    minimize_command.require_possible(arguments)
     require_parents(arguments.bundle)
     with ExitStack() as stack:
         subject = _subject(arguments.file, stack)
         programs = _programs(subject.obj, arguments.prog or list(subject.programs))
         names = spec.expand(settings.kernel or (("all",) if arguments.bisect else ("default",)))
+        if arguments.minimize:
+            only = _only(subject, programs)
+            return minimize_command.run(arguments, settings, subject.obj, subject.name, only, names)
         asked, bisected = _load(arguments, settings, subject, programs, names)
         stories = [_story(subject, name, asked, bisected) for name in programs]
         _report(arguments, subject, programs, asked, stories)
@@ -98,9 +117,24 @@ def _subject(file: str, stack: ExitStack) -> _Subject:
         unpacked = scratch / "object.bpf.o"
         unpacked.write_bytes(bundle.object)
         return _Subject(bundle.name, read_object(unpacked), bundle.source, bundle)
+    if file.endswith(ASSEMBLER_SUFFIX):
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bpfthrow-")))
+        assembled = scratch / f"{path.name.removesuffix('.s')}.o"
+        assembled.write_bytes(object_from(file))
+        return _Subject(path.name, read_object(assembled), path.read_bytes(), None)
     if file.endswith(SOURCE_SUFFIX):
         return _Subject(path.name, read_object(build([path])[0]), path.read_bytes(), None)
     return _Subject(path.name, read_object(path), None, None)
+
+
+def _only(subject: _Subject, programs: Sequence[str]) -> str:
+    """The one program that can be meant."""
+    if len(programs) != 1:
+        raise UsageError(
+            f"{subject.name}: has {len(programs)} programs, and one is minimised",
+            fix=f"choose by --prog: {', '.join(programs)}",
+        )
+    return programs[0]
 
 
 def _programs(obj: Object, wanted: Sequence[str]) -> list[str]:
