@@ -20,7 +20,7 @@ _HEAD = """\
 """
 _GPL = '\nchar _license[] SEC("license") = "GPL";\n'
 
-# An example that takes long says that the machine is busy; one that hangs meets pytest's timeout.
+# An example that takes long says that the machine is busy, nothing about the code.
 hypothesis.settings.register_profile("untimed", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("untimed")
 
