@@ -44,7 +44,7 @@ class Line(NamedTuple):
 _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
-        (Kind.LOADER, r"libbpf: |Error: |-- (BEGIN|END) PROG LOAD LOG --"),
+        (Kind.LOADER, r"libbpf: |Error: |-- (BEGIN|END) PROG LOAD LOG --|\[bpfthrow: "),
         (Kind.STATISTICS, r"processed \d+ insns |verification time \d+ usec|stack depth (max )?\d"),
         (Kind.STATISTICS, r"subprog \d+ \(\S*\) \w+ insns_self \d+|max_states_per_insn "),
         (Kind.INSTRUCTION, r"\d+: (\([0-9a-f]{2}\)|<invalid [^>]+>)"),
@@ -73,6 +73,8 @@ _RUNS_ON = (
     re.compile(r"(?<=\S) (?=\d+: (?:frame\d+: )?R\d+(?:_\w+)?=)"),
 )
 
+
+_TYPES = re.compile(r"(?ms)^libbpf: -- BEGIN BTF LOAD LOG --.*?^-- END BTF LOAD LOG --$")
 
 # lines; those of a loop come again and again
 _REMEMBERED = 1 << 12
@@ -214,8 +216,11 @@ def leak(text: str) -> str:
 
 
 def _section(log: str) -> list[str]:
-    """The verifier's own lines, of the last load where there are several; else all lines."""
-    found = log.splitlines()
+    """The verifier's own lines, of the last load where there are several; else all lines.
+
+    What the kernel says of an object's types is no verifier's, and libbpf goes on without them.
+    """
+    found = _TYPES.sub("", log).splitlines()
     begins = [index for index, line in enumerate(found) if "-- BEGIN PROG LOAD LOG --" in line]
     if not begins:
         return found

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.refusals_data import REFUSED_DATA
+from harness.refusals_load import REFUSED_LOADS
 from harness.refusals_rule import Rule
 
 
@@ -281,6 +282,7 @@ RULES: tuple[Rule, ...] = (
         f"bpf_add_kfunc_call(), {_VERIFIER}",
         "6.7 on x86-64, 6.9 on arm64, 6.12 on s390, 7.3 on powerpc64",
     ),
+    *REFUSED_LOADS,
     *REFUSED_DATA,
 )  # fmt: skip
 

@@ -1,117 +1,287 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """docs/rejections.md from progs/reject: what is refused, in which words on which kernel, and why.
 
-`python -m harness.rejections` prints the page, `make docs` writes it. Owns its layout; the claims
-are tags in the sources (harness.suite), the words of the rules are harness.refusals'.
+`python -m harness.rejections` prints the page, `make docs` writes it. Owns its order: how a throw
+is looked at, an index of messages, a section for each rule. The claims are tags in the sources
+(harness.suite), rules and their words harness.refusals', the C harness.rejections_c's.
 """
 
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build import OBJECT_SUFFIX, PROGS, SOURCE_SUFFIX
 from harness.model import Case, Expectation, Verdict
-from harness.refusals import RULES, Rule
+from harness.refusals import RULES
+from harness.refusals_rule import Rule
+from harness.rejections_c import excerpt, first_comment, likeness, what_it_is
 from harness.series import SERIES
 from harness.suite import collect
 
 REJECT = PROGS / "reject"
+_INTRODUCTION = Path(__file__).with_name("rejections_introduction.md")
 _ALTERNATIVES = re.compile(r"\{\{(.*?)\}\}")
 # parts of a wording that are plain words; shorter ones say nothing
 _NO_WORDS = re.compile(r"[^A-Za-z_' -]+")
 _LEAST = 16
-_HEAD = re.compile(r"/\*(.*?)\*/", re.DOTALL)
+# an example is read, not searched
+_LONGEST = 48
+# what a line more may cost in likeness
+_DEAR = 0.03
+_TITLES = {
+    "resource-lifetime": "What is held",
+    "execution-context": "Where the program is",
+    "call-type": "What is passed and returned",
+    "program-structure": "How the program is built",
+    "policy": "Who may do it",
+    "memory": "Memory",
+    "register-type": "Registers",
+    "loader": "Before any kernel is asked",
+}
 
-INTRODUCTION = """\
-# Rejections
 
-What verifiers, and libbpf before them, refuse about exceptions: every rule with programs that break
-it, and near misses that are as like them as can be and load. Written by `make docs` from the tags
-in `progs/reject/`; booted kernels are held against the same tags by
-`bpfthrow run progs/reject --kernel all`. Numbers that differ from load to load are `N`.
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One program of the collection."""
 
-`bpfthrow repro FILE` says which of these rules refused a program of yours, `bpfthrow verify FILE`
-which one would.
+    case: Case
+    source: Path
+    # what it claims for each of SERIES
+    claims: tuple[Expectation, ...]
 
-Not here: programs that take a kernel down or make it warn ([kernel-bugs.md](kernel-bugs.md)), and
-the JIT that is switched off, since a tag cannot do that to a kernel: with
-`net.core.bpf_jit_enable=0` every program that throws is refused with errno 524, `JIT is required
-for calling kernel function`.
-"""
+    @property
+    def refused(self) -> bool:
+        return any(map(_is_refused, self.claims))
 
 
 def page(cases: Sequence[Case]) -> str:
     """The page, as Markdown. `cases`: those of progs/reject, of compiled sources."""
-    parts = [INTRODUCTION]
-    for path, group in groupby(cases, key=lambda case: case.object):
-        source = REJECT / (Path(path).name.removesuffix(OBJECT_SUFFIX) + SOURCE_SUFFIX)
-        parts.append("\n".join(_section(source, list(group))))
+    entries = [_entry(case) for case in cases]
+    by_rule = _by_rule(entries)
+    parts = [_INTRODUCTION.read_text(encoding="utf-8").rstrip() + "\n"]
+    parts.append("\n".join(_index(entries)))
+    shown = [rule for rule in RULES if by_rule.get(rule.name)]
+    for category, title in _TITLES.items():
+        rules = [rule for rule in shown if rule.category == category]
+        if rules:
+            parts.append(f"## {title}\n")
+        parts += ["\n".join(_section(rule, by_rule[rule.name], entries)) for rule in rules]
+    parts.append("\n".join(_unseen(shown)))
+    parts.append("\n".join(_files(entries)))
     return "\n".join(parts)
 
 
-def _section(source: Path, cases: list[Case]) -> Iterator[str]:
-    text = source.read_text(encoding="utf-8")
-    stem = source.name.removesuffix(SOURCE_SUFFIX)
-    refused = [case for case in cases if any(map(_is_refused, _claims(case)))]
-    near = [case.program for case in cases if case not in refused]
-    yield f"## {stem.replace('_', ' ').capitalize()}\n"
-    yield f"{_first_comment(text)} Source: `progs/reject/{source.name}`.\n"
-    if refused:
-        yield from _table(refused)
-    for rule in _rules(refused):
-        yield f"\n**{rule.name}**: {rule.words}. Fix: {rule.fix}. Said by {rule.said_by}."
-    example = next((shown for case in refused if (shown := _c_of(text, case.program))), "")
-    if example:
-        yield f"\n```c\n{example}\n```"
-    if near:
-        yield "\nNear misses, which load: " + ", ".join(f"`{name}`" for name in near) + "."
-    yield ""
-
-
-def _table(refused: list[Case]) -> Iterator[str]:
-    yield "| program | kernels | verdict |"
-    yield "|---|---|---|"
-    for case in refused:
-        said: dict[str, list[str]] = {}
-        for series, claim in zip(SERIES, _claims(case), strict=True):
-            said.setdefault(_cell(claim), []).append(series)
-        for cell, where in said.items():
-            kernels = "all" if len(where) == len(SERIES) else ", ".join(where)
-            yield f"| `{case.program}` | {kernels} | {cell} |"
-
-
-def _claims(case: Case) -> list[Expectation]:
+def _entry(case: Case) -> _Entry:
+    name = Path(case.object).name.removesuffix(OBJECT_SUFFIX) + SOURCE_SUFFIX
     per_series = dict(case.per_series)
-    return [per_series.get(name, case.expectation) for name in SERIES]
+    claims = tuple(per_series.get(name, case.expectation) for name in SERIES)
+    return _Entry(case, REJECT / name, claims)
 
 
 def _is_refused(claim: Expectation) -> bool:
     return claim.verdict is Verdict.REJECTED
 
 
-def _cell(claim: Expectation) -> str:
-    if not _is_refused(claim):
-        return "loads"
-    words = "; ".join(f"`{_plain(message)}`" for message in claim.messages)
-    return (f"errno {claim.errno}, " if claim.errno else "") + words.replace("|", "\\|")
+def _by_rule(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
+    found: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        for name in dict.fromkeys(rule.name for rule in _rules(entry) if rule):
+            found.setdefault(name, []).append(entry)
+    return found
 
 
-def _plain(message: str) -> str:
+def _rules(entry: _Entry) -> list[Rule | None]:
+    """The rule that each series refuses the program by; None: it loads."""
+    return [
+        next((rule for text in claim.messages if (rule := rule_of_claim(plain(text)))), None)
+        if _is_refused(claim)
+        else None
+        for claim in entry.claims
+    ]
+
+
+# ---- the index ------------------------------------------------------------------------------
+
+
+def _index(entries: Iterable[_Entry]) -> Iterator[str]:
+    yield "## By message\n"
+    yield (
+        "What the log says, in the order of the alphabet; `N` is a number that differs from load\n"
+        "to load. Search this page for a few words of yours, not for the whole line.\n"
+    )
+    yield "| the log says | errno | kernels | rule |"
+    yield "|---|---|---|---|"
+    found: dict[tuple[str, int, str], set[str]] = {}
+    for entry in entries:
+        for series, claim in zip(SERIES, entry.claims, strict=True):
+            for text in claim.messages if _is_refused(claim) else ():
+                rule = rule_of_claim(plain(text))
+                key = (plain(text), claim.errno or 0, rule.name if rule else "")
+                found.setdefault(key, set()).add(series)
+    for (text, errno, name), where in sorted(found.items(), key=lambda row: _order(row[0][0])):
+        yield f"| {_code(text)} | {errno or ''} | {_kernels(where)} | [{name}](#{name}) |"
+    yield ""
+
+
+def _order(text: str) -> str:
+    return re.sub(r"^[^A-Za-z]*", "", text).lower() + text
+
+
+def _kernels(series: Iterable[str]) -> str:
+    found = set(series)
+    return "all" if found == set(SERIES) else ", ".join(each for each in SERIES if each in found)
+
+
+def _code(text: str) -> str:
+    """`text` as code in a cell of a table; alternatives stand apart."""
+    return " or ".join(f"`{each}`" for each in text.split("` or `")).replace("|", "\\|")
+
+
+# ---- a rule ---------------------------------------------------------------------------------
+
+
+def _section(rule: Rule, broken: list[_Entry], entries: list[_Entry]) -> Iterator[str]:
+    yield f"### {rule.name}\n"
+    yield f"{rule.words[0].upper()}{rule.words[1:]}.\n"
+    yield f"- **Fix**: {rule.fix}."
+    if rule.since:
+        yield f"- **Since**: {rule.since}."
+    yield f"- **Said by**: {rule.said_by}.\n"
+    yield "| kernels | errno | the log says |"
+    yield "|---|---|---|"
+    yield from _messages(rule, broken)
+    yield from _example(broken, entries)
+    yield "\n| program | what it does | " + " | ".join(SERIES) + " |"
+    yield "|---|---|" + "---|" * len(SERIES)
+    for entry in broken:
+        cells = " | ".join(_cells(rule, entry))
+        link = f"[{entry.case.program}](../progs/reject/{entry.source.name})"
+        yield f"| {link} | {what_it_is(_text(entry), entry.case.program)} | {cells} |"
+    near = dict.fromkeys(e.case.program for e in _near(broken, entries))
+    if near:
+        yield "\nNear misses, which load: " + ", ".join(f"`{name}`" for name in near) + "."
+    yield ""
+
+
+def _near(broken: list[_Entry], entries: Iterable[_Entry]) -> list[_Entry]:
+    """Near misses of the sources that are about this rule, more than about others."""
+    rest = [entry for entry in entries if entry.source in {other.source for other in broken}]
+    wrong = [entry.source for entry in rest if entry.refused]
+    own = [entry.source for entry in broken]
+    about = {source for source in own if 2 * own.count(source) >= wrong.count(source)}
+    return [entry for entry in rest if not entry.refused and entry.source in about]
+
+
+def _messages(rule: Rule, broken: Iterable[_Entry]) -> Iterator[str]:
+    found: dict[tuple[str, int], set[str]] = {}
+    for entry in broken:
+        for series, claim in zip(SERIES, entry.claims, strict=True):
+            for text in map(plain, claim.messages if _is_refused(claim) else ()):
+                if rule_of_claim(text) is rule:
+                    found.setdefault((text, claim.errno or 0), set()).add(series)
+    for (text, errno), where in found.items():
+        yield f"| {_kernels(where)} | {errno or ''} | {_code(text)} |"
+
+
+def _cells(rule: Rule, entry: _Entry) -> Iterator[str]:
+    for claim, found in zip(entry.claims, _rules(entry), strict=True):
+        if not _is_refused(claim):
+            yield "loads"
+        elif found is rule or found is None:
+            yield "refused"
+        else:
+            yield f"refused: [{found.name}](#{found.name})"
+
+
+def _example(broken: list[_Entry], entries: list[_Entry]) -> Iterator[str]:
+    """The refused program and the near miss of one file that are most alike."""
+    # one that every series refuses, for its reader may have any
+    whole = [each for each in broken if all(map(_is_refused, each.claims))] or broken
+    alone = [shown for each in whole if (shown := _shown(each))]
+    pairs = [
+        (mine, theirs)
+        for each in whole
+        for other in entries
+        if other.source == each.source and other not in broken and _loads_today(other)
+        if (mine := _shown(each)) and (theirs := _shown(other))
+    ]
+    refused, loads = max(pairs, key=_worth, default=(min(alone, key=len, default=""), ""))
+    if refused:
+        yield f"\nRefused:\n\n```c\n{refused}\n```"
+    if loads:
+        yield f"\nLoads:\n\n```c\n{loads}\n```"
+
+
+def _loads_today(entry: _Entry) -> bool:
+    return not _is_refused(entry.claims[-1])
+
+
+def _worth(pair: tuple[str, str]) -> float:
+    """Alike and short is best."""
+    return likeness(*pair) - pair[0].count("\n") * _DEAR
+
+
+def _shown(entry: _Entry) -> str:
+    found = excerpt(_text(entry), entry.case.program, entry.case.section)
+    return found if found.count("\n") < _LONGEST else ""
+
+
+def _text(entry: _Entry) -> str:
+    return entry.source.read_text(encoding="utf-8")
+
+
+# ---- the end of the page --------------------------------------------------------------------
+
+
+def _unseen(shown: Sequence[Rule]) -> Iterator[str]:
+    yield "## Rules without a program here\n"
+    yield (
+        "`bpfthrow repro` knows them as well: they are no matter of exceptions alone, a kernel of\n"
+        "today or libbpf says something else first, or they are a kernel's bug.\n"
+    )
+    yield "| rule | what it is | fix |"
+    yield "|---|---|---|"
+    for rule in RULES:
+        if rule not in shown:
+            yield f"| {rule.name} | {_cell(rule.words)} | {_cell(rule.fix)} |"
+    yield ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _files(entries: Sequence[_Entry]) -> Iterator[str]:
+    yield "## Sources\n"
+    yield "| `progs/reject/` | about | refused | loads |"
+    yield "|---|---|---|---|"
+    for source in dict.fromkeys(entry.source for entry in entries):
+        own = [entry for entry in entries if entry.source == source]
+        refused = sum(entry.refused for entry in own)
+        about = _cell(first_comment(source.read_text(encoding="utf-8")))
+        yield f"| `{source.name}` | {about} | {refused} | {len(own) - refused} |"
+
+
+# ---- messages and rules ---------------------------------------------------------------------
+
+
+def plain(message: str) -> str:
     """`message` without regular expressions: alternatives by "or", numbers as N."""
     numbers = message.replace("{{[0-9]+}}", "N").replace("{{[0-9]}}", "N")
     return _ALTERNATIVES.sub(lambda match: match[1].replace("|", "` or `"), numbers)
 
 
-def _rules(refused: Iterable[Case]) -> list[Rule]:
-    texts = [message for case in refused for claim in _claims(case) for message in claim.messages]
-    found = [rule for text in texts if (rule := _rule(_plain(text)))]
-    return list(dict.fromkeys(found))
+def rule_of_claim(text: str) -> Rule | None:
+    """The rule of a claim, which may be a part of the message: as plain() has it.
 
-
-def _rule(text: str) -> Rule | None:
-    """The rule with the longest run of plain words in common with `text`."""
+    One that says the claim in full, else the one with the longest run of words in common.
+    """
+    whole = text.replace("N", "1") if re.search(r"\bN\b", text) else text
+    for rule in RULES:
+        if any(re.fullmatch(wording, whole) for wording in rule.wordings):
+            return rule
     best, longest = None, _LEAST - 1
     for rule in RULES:
         for wording in rule.wordings:
@@ -129,24 +299,6 @@ def _shared(one: str, other: str) -> int:
 
 def _words(text: str) -> list[str]:
     return [run.strip() for run in _NO_WORDS.split(text)]
-
-
-def _first_comment(text: str) -> str:
-    match = _HEAD.search(text)
-    return " ".join(re.sub(r"\n\s*\*", " ", match[1]).split()) if match else ""
-
-
-def _c_of(text: str, program: str) -> str:
-    """The C of a program: from the blank line before its name to the brace that closes it.
-
-    "" where a macro writes the function.
-    """
-    match = re.search(rf"^(?:[^\n]*\s)?int\s+{program}\(", text, re.MULTILINE)
-    if match is None:
-        return ""
-    start = text.rfind("\n\n", 0, match.start()) + 2
-    end = text.find("\n}", match.end())
-    return text[start : end + 2].expandtabs(8)
 
 
 if __name__ == "__main__":

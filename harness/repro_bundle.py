@@ -23,7 +23,7 @@ SCHEMA = 1
 SUFFIX = ".tar"
 _MANIFEST, _OBJECT, _SOURCE = "manifest.json", "object.bpf.o", "source.bpf.c"
 _LOG = re.compile(r"logs/[A-Za-z0-9][\w.+~:-]{0,79}/[A-Za-z_]\w{0,127}\.txt")
-# a load log may be 16 MiB (the kernel's own limit for its buffer); the rest is far smaller
+# a load log has at most 16 MiB (harness/target/agent/verifierlog.py); the rest is far smaller
 _LIMITS = {_MANIFEST: 4 << 20, _OBJECT: 64 << 20, _SOURCE: 4 << 20}
 _LOG_BYTES = 17 << 20
 _TOTAL_BYTES = 256 << 20

@@ -16,6 +16,8 @@ from harness.normalize import Kind
 from harness.refusals import Found
 
 # "; bpf_throw(1); @ file.bpf.c:19"; before 6.8 without the place
+# harness/target/agent/verifierlog.py writes it
+_LEFT_OUT = re.compile(r"^\[bpfthrow: (\d+) letters of the log left out here\]$", re.MULTILINE)
 _SOURCE = re.compile(r"; ?(?P<text>.*?)(?: @ (?P<file>\S+):(?P<number>\d+))?$")
 _FRAME = re.compile(r"^\s*(?:\d+: )?frame(\d+):")
 _STATE = re.compile(r"^(?:\d+:)?\s*(?:frame\d+:)?\s*(?=(?:R\d|fp-|refs=|cb\b))")
@@ -48,8 +50,8 @@ class Evidence:
     taken: tuple[Place, ...] = ()
     # "R1" -> "scalar()", those that have to do with it
     registers: dict[str, str] = field(default_factory=dict)
-    # whether the log ends in the middle: the machine's loader cut it
-    cut: bool = False
+    # what is missing of the log: its end, where the machine's loader cut it, or its middle
+    cut: str = ""
 
 
 def evidence(log: str, message: str, program: Program | None = None) -> Evidence:
@@ -65,8 +67,16 @@ def evidence(log: str, message: str, program: Program | None = None) -> Evidence
     refused = _refused(found, walked, program)
     taken = _taken(found, walked, program)
     registers = _involved(said, refused, walked) if refused else {}
+    return Evidence(said, found, refused, taken, registers, _missing(log))
+
+
+def _missing(log: str) -> str:
+    """What is missing of a log, for people; "" where nothing is."""
     begun, ended = (f"-- {word} PROG LOAD LOG --" for word in ("BEGIN", "END"))
-    return Evidence(said, found, refused, taken, registers, begun in log and ended not in log)
+    if begun in log and ended not in log:
+        return "the log is longer than its buffer: its end is missing"
+    gone = _LEFT_OUT.search(log)
+    return f"the log is very long: {gone[1]} letters of its middle are left out" if gone else ""
 
 
 @dataclass(slots=True)
@@ -120,8 +130,9 @@ def _know(walk: _Walk, text: str, *, fresh: bool = False) -> None:
     known = walk.frames.setdefault(walk.frame, {})
     rest = text[state.end() :]
     names = list(_NAME.finditer(rest))
-    for match, after in zip(names, [*names[1:], None], strict=True):
-        end = after.start() if after else len(rest)
+    ends = [*(after.start() for after in names[1:]), len(rest)]
+    # a frame's line may hold no register, and what looks like one may be none
+    for match, end in zip(names, ends, strict=False):
         known[match[1] or "refs"] = rest[match.end() : end].strip()
 
 

@@ -161,7 +161,7 @@ def _explained(story: Story, group: Sequence[Answer]) -> list[str]:
     if found:
         lines += _fact("said by", found.rule.said_by) + _fact("since", found.rule.since)
     if newest.cut:
-        lines += _fact("note", "the log is longer than its buffer: its end is missing")
+        lines += _fact("note", newest.cut)
     return lines
 
 

@@ -128,7 +128,7 @@ int copies_from_user(__u64 cookie)
 SEC("?lsm/file_open") __failure
 __errno(22)
 __msg("helper call might sleep in a non-sleepable prog")
-__on("7.3", "msg=1=sleepable helper bpf_copy_from_user#{{[0-9]+}} in")
+__on("7.3", "msg=1=sleepable helper bpf_copy_from_user#{{[0-9]+}} in {{.*}}")
 __exception_cb(copies_from_user)
 int sleeps(void *ctx)
 {

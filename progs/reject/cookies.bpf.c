@@ -121,7 +121,7 @@ NAKED int context_untouched(void)
 /* Registers of arguments have no value after a call: 7.3 takes it for an address. */
 REFUSED(22, "R1 is not a scalar")
 __on("7.3", "errno=13")
-__on("7.3", "msg=1=variable ? access")
+__on("7.3", "msg=1=variable ? access var_off={{.*}} disallowed")
 NAKED int gone_after_call(void)
 {
 	asm volatile("r1 = 5;"

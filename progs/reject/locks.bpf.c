@@ -187,7 +187,7 @@ extern void bpf_res_spin_unlock(struct bpf_res_spin_lock *lock) __weak __ksym;
 
 #define NOT_YET                 \
 	__on("6.12", "failure") \
-	__on("6.12", "msg=1=bpf_res_spin_lock")
+	__on("6.12", "msg=1=kfunc 'bpf_res_spin_lock' is referenced but wasn't resolved")
 
 REFUSED(22, "function calls are not allowed while holding a lock")
 NOT_YET

@@ -30,7 +30,7 @@ extern void bpf_local_irq_restore(unsigned long *flags) __weak __ksym;
 /* Interrupts have been for programs since 6.14. */
 #define NO_IRQ_YET              \
 	__on("6.12", "failure") \
-	__on("6.12", "msg=1=bpf_local_irq_save")
+	__on("6.12", "msg=1=kfunc 'bpf_local_irq_save' is referenced but wasn't resolved")
 
 /* 6.12 calls no global function with preemption off at all. */
 #define NO_GLOBALS_YET           \
@@ -362,7 +362,7 @@ static __noinline int throws_uninterrupted(__u64 x)
 }
 
 REFUSED(22, IN_IRQ)
-__on("6.12", "msg=1=bpf_local_irq_save")
+__on("6.12", "msg=1=kfunc 'bpf_local_irq_save' is referenced but wasn't resolved")
 __on("6.18", "msg=1=" MAIN "bpf_local_irq_save-ed region")
 int irq_of_main(struct __sk_buff *skb)
 {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import WorldError
+from harness.repro_log import evidence
 from harness.target import splats
 from harness.target.agent import kernelbtf, kmsg, verifierlog
 
@@ -42,6 +43,55 @@ def test_section_of_the_asked_program():
     )
     assert verifierlog.useful_line(log, "first") == "words of first"
     assert verifierlog.useful_line(log, "second") == "words of second"
+
+
+# libbpf 1.5 on 7.3: an array of a mebibyte's values, a thousand million times
+MAP_TOO_LARGE = """\
+libbpf: BTF loading error: -22
+libbpf: -- BEGIN BTF LOAD LOG ---
+magic: 0xeb9f
+[1] PTR (anon) type_id=3
+\tcb type_id=1 bits_offset=0
+[6] ARRAY (anon) type_id=2 index_type_id=4 nr_elems=1073741824 Array size overflows U32_MAX
+
+-- END BTF LOAD LOG --
+libbpf: Error loading .BTF into kernel: -22. BTF is optional, ignoring.
+libbpf: map 'huge': failed to create: Cannot allocate memory(-12)
+libbpf: failed to load object '/run/bpfthrow/objects/6fd371f567887eb6/mapbig.bpf.o'
+Error: failed to load object file
+"""
+MAP_OF_NO_ENTRIES = """\
+libbpf: Error in bpf_create_map_xattr(none):Invalid argument(-22). Retrying without BTF.
+libbpf: map 'none': failed to create: Invalid argument(-22)
+libbpf: failed to load object '/run/bpfthrow/objects/335d88c9cc8a9c19/mapzero.bpf.o'
+Error: failed to load object file
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        (MAP_TOO_LARGE, "map 'huge': failed to create: Cannot allocate memory(-12)"),
+        (MAP_OF_NO_ENTRIES, "map 'none': failed to create: Invalid argument(-22)"),
+    ],
+)
+def test_a_map_that_cannot_be_created_is_named(log, message):
+    assert verifierlog.useful_line(log, "main_prog") == message
+    found = evidence(log, message)
+    assert found.messages == (message,)
+    assert found.found.rule.name == "map-not-created"
+
+
+def test_a_log_of_megabytes_loses_its_middle_and_says_so():
+    log = "-- BEGIN PROG LOAD LOG --\n" + "0: (b7) r0 = 0\n" * 1000 + "R1 is not a scalar\n"
+    assert verifierlog.shortened(log, len(log)) == log
+    short = verifierlog.shortened(log + "-- END PROG LOAD LOG --\n", 200)
+    assert len(short) < 500
+    assert short.startswith("-- BEGIN PROG LOAD LOG --\n0: (b7) r0 = 0\n")
+    assert short.endswith("R1 is not a scalar\n-- END PROG LOAD LOG --\n")
+    found = evidence(short, "")
+    assert found.messages == ("R1 is not a scalar",)
+    assert "letters of its middle are left out" in found.cut
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "logmatch": GROUND,
     "normalize": GROUND,
     "loadstats": GROUND,
-    "refusals": GROUND | {"refusals_data", "refusals_rule"},
+    "refusals": GROUND | {"refusals_data", "refusals_load", "refusals_rule"},
     "refusals_data": GROUND | {"refusals_rule"},
+    "refusals_load": GROUND | {"refusals_rule"},
     "refusals_rule": GROUND,
     "regress_model": GROUND | {"loadstats"},
     # comparing needs no machine; the command brings them

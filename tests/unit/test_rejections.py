@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from harness import rejections
+from harness import rejections, rejections_c
 from harness.build import CHECKOUT, PROGS
 from harness.model import Verdict
 from harness.suite import collect
@@ -24,10 +24,36 @@ def test_page_is_current(cases):
 
 
 def test_every_refused_program_is_on_the_page(cases):
-    rows = set(re.findall(r"^\| `(\w+)` \|", rejections.page(cases), re.MULTILINE))
-    refused = {case.program for case in cases if case.expectation.verdict is Verdict.REJECTED}
-    assert len(refused) > 120
-    assert refused <= rows
+    rows = set(
+        re.findall(r"^\| \[(\w+)\]\(\.\./progs/reject/(\S+)\)", PAGE.read_text(), re.MULTILINE)
+    )
+    refused = {(case.program, source_of(case)) for case in cases if rejections._entry(case).refused}
+    assert len(refused) > 200
+    assert refused == rows
+
+
+def source_of(case):
+    return rejections._entry(case).source.name
+
+
+def test_every_message_has_a_rule(cases):
+    claims = [claim for case in cases for claim in rejections._entry(case).claims]
+    said = {rejections.plain(text) for claim in claims for text in claim.messages}
+    assert len(said) > 60
+    assert [text for text in sorted(said) if rejections.rule_of_claim(text) is None] == []
+
+
+def test_every_link_on_the_page_leads_somewhere():
+    text = PAGE.read_text()
+    places = {
+        re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    links = set(re.findall(r"\]\(#([^)]*)\)", text))
+    assert len(links) > 30
+    assert links <= places
+    files = set(re.findall(r"\]\(((?:\.\./)?[\w./-]+)\)", text))
+    assert [name for name in sorted(files) if not (PAGE.parent / name).is_file()] == []
 
 
 def test_beside_what_is_refused_something_loads(cases):
@@ -45,14 +71,54 @@ def test_beside_what_is_refused_something_loads(cases):
     ],
 )
 def test_a_message_has_its_rule(text, name):
-    assert rejections._rule(text).name == name
+    assert rejections.rule_of_claim(text).name == name
 
 
 def test_a_message_of_no_rule_has_none():
-    assert rejections._rule("sleep") is None
+    assert rejections.rule_of_claim("sleep") is None
 
 
-def test_c_of_a_program_ends_with_its_brace():
-    text = "/* c */\n\nSEC\nint f(int x)\n{\n\treturn 1;\n}\n\nint g(void)\n{\n}\n"
-    assert rejections._c_of(text, "f") == "SEC\nint f(int x)\n{\n        return 1;\n}"
-    assert rejections._c_of(text, "h") == ""
+SOURCE = """\
+/* What this is about. And more. */
+
+static int below(int x)
+{
+\treturn x;
+}
+
+/* As it is. */
+REFUSED(22, "no")
+__exception_cb(callback)
+int first(int x)
+{
+\treturn below(x);
+}
+
+#define MADE(kind, name) int name(void)
+MADE(other, second)
+
+int callback(int x)
+{
+\treturn 2;
+}
+"""
+
+
+def test_c_of_a_program_has_what_it_calls_and_no_claims():
+    assert rejections_c.excerpt(SOURCE, "first", "?tc") == (
+        "static int below(int x)\n{\n        return x;\n}\n\n"
+        "int callback(int x)\n{\n        return 2;\n}\n\n"
+        'SEC("tc")\n__exception_cb(callback)\nint first(int x)\n{\n        return below(x);\n}'
+    )
+
+
+def test_a_program_that_a_macro_writes_has_no_c():
+    assert rejections_c.excerpt(SOURCE, "second", "?tc") == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("first", "As it is"), ("second", "second"), ("refused", "What this is about")],
+)
+def test_what_a_program_is(program, words):
+    assert rejections_c.what_it_is(SOURCE, program) == words

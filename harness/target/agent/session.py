@@ -29,6 +29,7 @@ from harness.target.agent import (
     testrun,
     tracers,
     tracing,
+    verifierlog,
 )
 from harness.target.agent.loading import Loaded, Program
 from harness.target.agent.verifierlog import Refusal
@@ -240,7 +241,7 @@ def _refused(refusal: Refusal) -> Observation:
         Verdict.REJECTED,
         message=refusal.message,
         errno=refusal.errno,
-        log=refusal.log,
+        log=verifierlog.shortened(refusal.log),
         provenance=Provenance(loader=refusal.loader),
     )
 

@@ -25,8 +25,12 @@ _NOISE = (
     r"BPF program load failed|failed to load: |failed to load object|failed to load program|"
     r"BEGIN PROG LOAD LOG|END PROG LOAD LOG|Kernel doesn't support|elf: skipping|"
     r"extern \(func ksym\)|failed to find valid kernel BTF|loading kernel BTF|"
-    r"couldn't find.*kernel BTF"
+    r"couldn't find.*kernel BTF|Retrying without BTF|BTF loading error|BTF is optional, ignoring"
 )
+# what the kernel says of the object's own types: libbpf goes on without them
+_TYPES = re.compile(r"(?ms)^libbpf: -- BEGIN BTF LOAD LOG --.*?^-- END BTF LOAD LOG --$")
+# a bundle of `bpfthrow repro` takes 17 MiB of each log
+_KEPT = 8 << 20
 _FAILED = r"failed to load(?: object '[^']*')?: (?:(-?\d+)|-(E[A-Z0-9]+))\b"
 _FAILED_TEXT = r"(?:BPF program load failed|failed to load object file): (.+)"
 _ENOTSUPP = 524  # kernel-internal, leaks out where the JIT lacks kfuncs
@@ -59,7 +63,8 @@ def useful_line(log: str, program: str = "") -> str:
     verdict = last_word(section(log, program))
     if verdict:
         return verdict
-    spoken = [line.strip() for line in log.splitlines() if not re.search(_NOISE, line)]
+    lines = _TYPES.sub("", log).splitlines()
+    spoken = [line.strip() for line in lines if not re.search(_NOISE, line)]
     spoken = [line for line in spoken if line and not line.startswith("Error: failed to load")]
     return spoken[0].removeprefix("libbpf: ") if spoken else log.strip().split("\n")[-1]
 
@@ -74,6 +79,15 @@ def last_word(verifier: str) -> str:
         if text.strip() and not re.match(_TRACE, text):
             kept.append(text.strip())
     return kept[-1] if kept else ""
+
+
+def shortened(log: str, kept: int = _KEPT) -> str:
+    """`log` without its middle where it is longer than twice `kept` letters, with a note there."""
+    if len(log) <= 2 * kept:
+        return log
+    head, tail = log[: log.rfind("\n", 0, kept) + 1], log[log.find("\n", len(log) - kept) + 1 :]
+    count = len(log) - len(head) - len(tail)
+    return f"{head}[bpfthrow: {count} letters of the log left out here]\n{tail}"
 
 
 def load_errno(log: str) -> int | None:
