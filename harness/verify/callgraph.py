@@ -15,6 +15,8 @@ from harness.bpf.program import LinkedFunction, Program, RefKind
 THROW = "bpf_throw"
 # enum bpf_func_id of include/uapi/linux/bpf.h
 TAIL_CALL = 12
+# frames of 7.3
+_MOST_DEPTHS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,23 @@ class CallGraph:
     def packet_loads(self) -> frozenset[int]:
         """Functions with LD_ABS or LD_IND."""
         return self._holding(lambda i: i.cls is Class.LD and i.mode in ("abs", "ind"))
+
+    @cached_property
+    def at_several_depths(self) -> frozenset[int]:
+        """Functions that calls reach at more than one depth, from the program and from globals."""
+        depths: list[set[int]] = [set() for _ in self.functions]
+        globals_ = [
+            at for at, function in enumerate(self.functions) if function.linkage == "global"
+        ]
+        todo = [(root, 0) for root in {0, *globals_}]
+        while todo:
+            at, depth = todo.pop()
+            if depth in depths[at] or depth > _MOST_DEPTHS:
+                continue
+            depths[at].add(depth)
+            callees = {site.callee for site in self.sites[at]}
+            todo += [(callee, depth + 1) for callee in callees.difference(globals_)]
+        return frozenset(at for at, found in enumerate(depths) if len(found) > 1)
 
     def _holding(self, wanted: Callable[[Insn], bool]) -> frozenset[int]:
         return frozenset(

@@ -19,6 +19,7 @@ from harness.verify import globals as global_functions
 from harness.verify import helpercalls, kernelcalls, throws
 from harness.verify import registers as r
 from harness.verify.frames import Callback, Frame, State
+from harness.verify.loading import absent
 from harness.verify.memory import readable, writable
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, scalar, type_name
@@ -64,6 +65,9 @@ def _poisoned(walk: Walk, what: str) -> None:
         words = f"<{_CORE_WORDS[relocation[1]]}> {{{{.*}}}} {relocation[2]}"
         message = f"failed to resolve CO-RE relocation {words}"
     else:
+        lacking = _LACKING.match(what)
+        if lacking is not None and lacking[1] not in absent(walk.subject.profile):
+            walk.unknown(f"{lacking[1]}() is not in vmlinux: a module may have it")
         message = _LACKING.sub(r"kfunc '\1' is referenced but wasn't resolved", what)
     walk.reject(
         Category.CALL_TYPE,

@@ -35,17 +35,30 @@ def check(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     if reg.type != r.STACK:
         words = f"R{number} type={type_name(reg)} expected=fp, dynptr_ptr"
         walk.reject(Category.CALL_TYPE, words, errno=13)
-    if reg.num is not None or reg.off % 8:
-        walk.unknown("a dynptr that is not in two slots of the stack")
-    frame, key = _place(walk, reg)
-    kinds = [frame.stack.get(at, EMPTY).kinds for at in (key, key + 1)]
+    slots = _slots(reg)
+    frame: Frame = walk.state.frames[reg.what]
     if arg.uninit:
-        stack.check_bounds(walk, reg, number, 0, _BYTES, write=True)
-        if _KINDS in kinds:
+        if slots is None:
+            walk.reject(
+                Category.RESOURCE_LIFETIME,
+                _misplaced(reg),
+                why=f"R{number} does not point to two whole slots of the stack",
+            )
+        for at in (0, _BYTES // 2):
+            stack.check_bounds(walk, reg, number, at, _BYTES // 2, write=True)
+        if _KINDS in (frame.stack.get(at, EMPTY).kinds for at in slots):
             walk.unknown("a dynptr made over another one")
         return
-    found = frame.stack.get(key, EMPTY).reg
-    if kinds != [_KINDS, _KINDS] or found is None or not found.what[2]:
+    found = frame.stack.get(slots[0], EMPTY).reg if slots else None
+    if "release" in arg.flags and walk.release < (7, 0) and (found is None or not found.ref):
+        walk.reject(
+            Category.RESOURCE_LIFETIME,
+            f"arg {number} is an unacquired reference",
+            why=f"R{number} points to no dynptr that holds a reference",
+            certain=True,
+        )
+    alive = slots and all(frame.stack.get(at, EMPTY).kinds == _KINDS for at in slots)
+    if not alive or found is None or not found.what[2]:
         walk.reject(
             Category.RESOURCE_LIFETIME,
             "Expected an initialized dynptr as {{.*}}",
@@ -55,6 +68,19 @@ def check(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     if arg.what and found.what[1] != arg.what:
         words = f"Expected a dynptr of type {arg.what} as {{{{.*}}}}"
         walk.reject(Category.CALL_TYPE, words)
+
+
+def _misplaced(reg: Reg) -> str:
+    if reg.num is not None:
+        return "dynptr has to be at a constant offset"
+    return f"cannot pass in dynptr at an offset={reg.off}"
+
+
+def _slots(reg: Reg) -> tuple[int, int] | None:
+    """The two slots of the stack that a dynptr takes; None: no dynptr can lie there."""
+    if reg.num is not None or reg.off % 8 or reg.off > -_BYTES:
+        return None
+    return reg.off >> 3, (reg.off >> 3) + 1
 
 
 def _place(walk: Walk, reg: Reg) -> tuple[Frame, int]:

@@ -63,6 +63,8 @@ class Callback(NamedTuple):
     high: int
     # runs later (timer, work queue)
     late: bool = False
+    # compares nodes of a tree whose lock is held
+    tree: bool = False
 
 
 class Frame:

@@ -7,7 +7,7 @@ do_check_common(), btf_check_func_arg_match(), check_func_call() in kernel/bpf/v
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.verify import helpermem, signatures, sleeping, throws
 from harness.verify import registers as r
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from harness.verify.frames import Frame
     from harness.verify.signatures import Argument
     from harness.verify.walk import Walk
+
+
+# bytes
+_LARGEST: Final = 0x7FFF_FFFF
 
 
 def argument_registers(walk: Walk, index: int, frame: Frame) -> None:
@@ -102,6 +106,10 @@ def _arguments(walk: Walk, index: int) -> Rejection | None:
             _check_argument(walk, number, argument)
             _check_packet(walk, number, argument, index)
         except Rejection as error:
+            name = walk.program.functions[index].name
+            error.message += (
+                f"{{{{[\\s\\S]*}}}}Caller passes invalid args into func#{index} ('{name}')"
+            )
             return error
     return None
 
@@ -137,6 +145,9 @@ def _check_packet(walk: Walk, number: int, argument: Argument, index: int) -> No
 
 
 def _check_memory(walk: Walk, reg: Reg, number: int, argument: Argument) -> None:
+    if reg.const != 0 and walk.release >= (7, 0) and argument.size_bytes > _LARGEST:
+        words = f"R{number} memory size {argument.size_bytes} is too large"
+        walk.reject(Category.CALL_TYPE, words)
     if reg.const != 0:
         checked = reg
         if reg.flags & r.MAYBE_NULL:

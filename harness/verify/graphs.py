@@ -130,7 +130,7 @@ def _check_removable(walk: Walk, reg: Reg) -> None:
             words = "rbtree_remove node input must be non-owning ref"
             walk.reject(Category.CALL_TYPE, words)
     elif not borrowed and not reg.ref:
-        words = "can only take non-owning or refcounted bpf_rb_node pointer"
+        words = f"{REMOVE} can only take non-owning or refcounted bpf_rb_node pointer"
         walk.reject(Category.CALL_TYPE, words if walk.release >= (7, 0) else "")
     if reg.type != r.BTF_ID or not reg.flags & r.ALLOC or reg.flags & r.MAYBE_NULL:
         walk.unknown("which refusal a node gets that is none")
@@ -149,7 +149,7 @@ def _push(walk: Walk, name: str, root: Root) -> Reg:
     if name.endswith("_impl"):
         helpermem.check_number(walk, 5 if tree else 4)
     if tree:
-        other = push_callback(walk, less.what, Callback(0, 1))
+        other = push_callback(walk, less.what, Callback(0, 1, tree=True))
         inner = other.frames[-1].regs
         flags = r.ALLOC | r.NON_OWNING
         if _refcounted(walk, root.type_id):

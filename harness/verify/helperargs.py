@@ -155,11 +155,16 @@ def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     null = " (it may be NULL)" if reg.flags & r.MAYBE_NULL else ""
     walk.reject(
         Category.CALL_TYPE,
-        f"R{number} type={type_name(reg)} expected={_EXPECTED[arg.kind]}",
+        f"R{number} type={type_name(reg)} expected={_expected(walk, arg)}",
         errno=13,
         why=f"argument {number} is {type_name(reg)}{null}",
         fix="compare it with NULL first" if null else "",
     )
+
+
+def _expected(walk: Walk, arg: Arg) -> str:
+    late = arg.kind == "kptr" and walk.release >= (7, 0)
+    return _EXPECTED[arg.kind] + (", ptr_, ptr_" if late else "")
 
 
 def _is_context_as_memory(walk: Walk, arg: Arg, reg: Reg) -> bool:

@@ -223,6 +223,10 @@ def _special(walk: Walk, name: str, passed: Passed) -> None:
         walk.reject(Category.CALL_TYPE, "get_local_storage() doesn't support non-zero flags")
 
 
+# of kernels that have check_resource_leak()
+_WOULD_LEAK: Final = "{{[\\s\\S]*}}tail_call would lead to reference leak"
+
+
 def _refuse_precision(walk: Walk) -> NoReturn:
     """mark_chain_precision() of a pointer, which nobody ruled out before 7.0 (a bug)."""
     walk.reject(
@@ -243,7 +247,8 @@ def _tail_call(walk: Walk, passed: Passed) -> None:
         leaked = state.held("ptr")[0]
         walk.reject(
             Category.RESOURCE_LIFETIME,
-            f"Unreleased reference id={{{{[0-9]+}}}} alloc_insn={leaked.pc}",
+            f"Unreleased reference id={{{{[0-9]+}}}} alloc_insn={leaked.pc}"
+            + (_WOULD_LEAK if walk.release >= (6, 13) else ""),
             why="a tail call does not come back: nobody would release the reference",
             certain=True,
         )

@@ -100,6 +100,8 @@ def _stack(  # one access
         return
     for at in range(low, high + size):
         kind = frame.stack.get(at >> 3, EMPTY).kinds[at & 7]
+        if kind == "D" and raw and walk.release >= (7, 0):
+            walk.unknown("a call that writes into a dynptr's stack slot")
         if kind == "D" or (kind in SPECIAL and not raw):
             walk.reject(
                 Category.MEMORY,

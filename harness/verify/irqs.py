@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 _KINDS: Final = IRQ_SLOT * 8
 
 
-def _place(walk: Walk) -> tuple[Frame, int | None]:
+def _place(walk: Walk) -> tuple[Frame, int]:
     reg = walk.regs[1]
     where = "R1" if walk.release >= (7, 0) else "arg#0"
     if reg.type != r.STACK:
         words = f"{where} doesn't point to an irq flag on stack"
         walk.reject(Category.CALL_TYPE, words)
-    return walk.state.frames[reg.what], stack.object_slot(reg)
+    key = stack.object_slot(walk, reg, "irq_flag")
+    if isinstance(key, str):
+        walk.reject(Category.CALL_TYPE, key, why="no flag can lie there")
+    return walk.state.frames[reg.what], key
 
 
 def save(walk: Walk, _name: str) -> Reg:
     """Interrupts go off; the state before is in a stack slot."""
     frame, key = _place(walk)
-    if key is None or frame.stack.get(key, EMPTY).kinds == _KINDS:
+    if frame.stack.get(key, EMPTY).kinds == _KINDS:
         walk.reject(
             Category.RESOURCE_LIFETIME, "expected uninitialized irq flag as {{.*}}", certain=True
         )
@@ -47,8 +50,8 @@ def save(walk: Walk, _name: str) -> Reg:
 def restore(walk: Walk, _name: str) -> Reg:
     """Back to what was saved last."""
     frame, key = _place(walk)
-    slot = frame.stack.get(key, EMPTY) if key is not None else EMPTY
-    if key is None or slot.kinds != _KINDS or slot.reg is None:
+    slot = frame.stack.get(key, EMPTY)
+    if slot.kinds != _KINDS or slot.reg is None:
         walk.reject(
             Category.RESOURCE_LIFETIME, "expected an initialized irq flag as {{.*}}", certain=True
         )

@@ -36,9 +36,15 @@ def _place(walk: Walk, *, fresh: bool) -> tuple[Frame, int]:
     if reg.type != r.STACK:
         where = "R1" if late else "arg#0"
         walk.reject(Category.CALL_TYPE, f"{where} expected pointer to an iterator on stack")
-    frame, key = walk.state.frames[reg.what], stack.object_slot(reg)
-    alive = key is not None and frame.stack.get(key, EMPTY).kinds == _KINDS
-    if key is None or alive == fresh:
+    frame, key = walk.state.frames[reg.what], stack.object_slot(walk, reg, "iter")
+    if isinstance(key, str):
+        walk.reject(
+            Category.CALL_TYPE,
+            key,
+            why="no iterator can lie there",
+            fix="pass a variable's address",
+        )
+    if (frame.stack.get(key, EMPTY).kinds == _KINDS) == fresh:
         wanted = "uninitialized" if fresh else "an initialized"
         walk.reject(
             Category.RESOURCE_LIFETIME,

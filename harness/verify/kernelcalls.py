@@ -36,6 +36,14 @@ _POINTER_FIRST: Final = frozenset({
     "bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy", "bpf_local_irq_save",
     "bpf_local_irq_restore", "bpf_res_spin_lock", "bpf_res_spin_unlock", *graphs.ALL,
 })  # fmt: skip
+# programs that may run in the middle of anything, and members that are given back there
+_ANY_MOMENT: Final = frozenset({
+    "kprobe", "tracepoint", "perf_event", "raw_tp", "raw_tp_writable", "fentry", "fexit",
+    "fmod_ret", "tp_btf",
+})  # fmt: skip
+_SAFE_ANY_MOMENT: Final = frozenset({
+    "bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_task_work", "bpf_refcount",
+})  # fmt: skip
 # program types whose kernel functions this is about
 _COMMON_TYPES: Final = frozenset({
     "tc", "xdp", "syscall", "tracepoint", "perf_event", "cgroup_skb", "cgroup_sock",
@@ -170,31 +178,56 @@ def _new(walk: Walk, _name: str) -> Reg:
     return new
 
 
-def _drop(walk: Walk, _name: str) -> Reg:
-    _owned(walk, 1)
+def _drop(walk: Walk, name: str) -> Reg:
+    _check_owned(walk, name)
     release(walk, 1)
     return r.UNREADABLE
 
 
-def _owned(walk: Walk, at: int) -> Reg:
-    reg = walk.regs[at]
-    where = f"R{at}" if walk.release >= (7, 0) else f"arg#{at - 1}"
-    if reg.type == r.BTF_ID and reg.flags & r.MAYBE_NULL:
+def _check_owned(walk: Walk, name: str) -> None:
+    """What R1 must be to be given back."""
+    reg, late = walk.regs[1], walk.release >= (7, 0)
+    if reg.const == 0 or reg.flags & r.MAYBE_NULL:
         walk.reject(
             Category.CALL_TYPE,
-            "Possibly NULL pointer passed to {{(trusted )?(arg#0|R1)}}",
+            f"Possibly NULL pointer passed to trusted {'R1' if late else 'arg0'}",
             errno=13,
+            why="R1 may be NULL here",
             fix="compare it with NULL first",
         )
-    if reg.type != r.BTF_ID or reg.flags != r.ALLOC:
-        if reg.type == r.BTF_ID or reg.const == 0:
-            walk.unknown("which refusal an object gets that cannot be dropped")
-        walk.reject(Category.CALL_TYPE, f"{where} expected pointer to allocated object")
     if not reg.ref:
-        walk.reject(Category.RESOURCE_LIFETIME, "allocated object must be referenced")
-    if reg.off or reg.num is not None:
+        walk.reject(
+            Category.RESOURCE_LIFETIME,
+            _unreferenced(walk, reg, name),
+            why="R1 holds no reference that could be given back",
+        )
+    if reg.off:
         walk.reject(Category.CALL_TYPE, "R1 must have zero offset when passed to release func")
-    return reg
+    helpermem.check_fixed(walk, reg, 1)
+    if reg.type != r.BTF_ID or reg.flags != r.ALLOC:
+        where = "R1" if late else "arg#0"
+        walk.reject(Category.CALL_TYPE, f"{where} expected pointer to allocated object")
+    tracing = walk.kind in _ANY_MOMENT and not walk.sleepable
+    fields = {kind for kind, _, _ in objects.special(walk, reg)}
+    if late and tracing and not fields <= _SAFE_ANY_MOMENT:
+        walk.reject(
+            Category.EXECUTION_CONTEXT,
+            f"{name} cannot be used in tracing programs on types with NMI unsafe fields",
+            why="the program may run in an interrupt that nothing can hold off, where what the "
+            "object has inside cannot be given back",
+            certain=True,
+        )
+
+
+def _unreferenced(walk: Walk, reg: Reg, name: str) -> str:
+    """The words for something that is not referenced."""
+    if walk.release >= (7, 0):
+        return f"release kfunc {name} expects referenced PTR_TO_BTF_ID passed to R1"
+    trusted = reg.flags & (r.ALLOC | r.TRUSTED | r.NON_OWNING)
+    unsafe = reg.flags & ~(r.ALLOC | r.TRUSTED | r.NON_OWNING)
+    if reg.type in (*r.SOCKETS, r.MAP_PTR) or (trusted and not unsafe):
+        walk.unknown("which refusal an object gets that cannot be dropped")
+    return "R1 must be referenced or trusted"
 
 
 def _check_whole(walk: Walk, name: str) -> None:

@@ -24,6 +24,7 @@ _MAX_ERRNO = 4095
 
 def spin(walk: Walk, number: int, reg: Reg, *, take: bool) -> None:
     """bpf_spin_lock() and bpf_spin_unlock() of what R`number` points to."""
+    _refuse_in_tree(walk, "")
     if reg.num is not None:
         walk.reject(
             Category.CALL_TYPE,
@@ -59,6 +60,19 @@ def spin(walk: Walk, number: int, reg: Reg, *, take: bool) -> None:
     forget_non_owning(walk)
 
 
+def _refuse_in_tree(walk: Walk, kind: str) -> None:
+    """in_rbtree_lock_required_cb()."""
+    if any(frame.callback is not None and frame.callback.tree for frame in walk.state.frames):
+        walk.reject(
+            Category.EXECUTION_CONTEXT,
+            f"can't {kind}spin_{{lock,unlock}} in rbtree cb",
+            errno=13,
+            why="the tree's lock is held while its nodes are compared",
+            fix="lock and unlock around the call that adds the node",
+            certain=True,
+        )
+
+
 def identity(reg: Reg) -> tuple[Any, int]:
     """What a lock is in, and which one of these."""
     return reg.what, reg.id
@@ -66,6 +80,7 @@ def identity(reg: Reg) -> tuple[Any, int]:
 
 def resilient(walk: Walk, name: str) -> Reg:
     """bpf_res_spin_lock(), which may fail, and bpf_res_spin_unlock(); gives R0 (since 6.15)."""
+    _refuse_in_tree(walk, "res_")
     reg = walk.regs[1]
     pointer = reg.type == r.MAP_VALUE or (reg.type == r.BTF_ID and reg.flags == r.ALLOC)
     if not pointer or reg.num is not None:
@@ -103,7 +118,7 @@ def _place(walk: Walk, reg: Reg, lock: str = _LOCK) -> int:
     if reg.type == r.MAP_VALUE:
         found: list[int] = [at for kind, at, _ in reg.what.special if kind == lock]
         if not found:
-            words = f"map '{reg.what.name}' has no valid {lock}"
+            words = f"map '{reg.what.kernel_name}' has no valid {lock}"
             walk.reject(Category.CALL_TYPE, words)
         # a section of globals may have several: the nearest is meant
         return reg.off if reg.off in found else found[0]
@@ -111,7 +126,7 @@ def _place(walk: Walk, reg: Reg, lock: str = _LOCK) -> int:
 
     found = [offset for kind, offset, _ in objects.special(walk, reg) if kind == lock]
     if not found:
-        walk.reject(Category.CALL_TYPE, f"local kptr has no valid {lock}")
+        walk.reject(Category.CALL_TYPE, f"local 'kptr' has no valid {lock}")
     return found[0]
 
 

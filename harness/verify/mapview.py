@@ -7,6 +7,7 @@ Sections of globals are arrays with one value, as libbpf makes them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from harness.bpf.mapdef import MapDef, MapType
@@ -23,6 +24,10 @@ _WRITE_ONLY: Final = 1 << 8
 # BPF_F_INNER_MAP: maps of other sizes may take its place
 _INNER_MAP: Final = 1 << 12
 _CONSTANT: Final = (".rodata", ".kconfig")
+
+
+# bytes of a map's name, less the zero at its end
+_LONGEST_NAME: Final = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,17 @@ class MapView:
     content: bytes | None = None
     value_type_id: int = 0
     is_section: bool = False
+    # the object's file without what follows the first dot
+    of: str = ""
+
+    @property
+    def kernel_name(self) -> str:
+        """The name that the kernel knows it by: libbpf's internal_map_name()."""
+        if not self.is_section:
+            return self.name[:_LONGEST_NAME]
+        own = self.name.count(".") > 1
+        kept = 0 if own else _LONGEST_NAME - max(7, len(self.name))
+        return f"{self.of[: max(kept, 0)]}{self.name}"[:_LONGEST_NAME]
 
     def special_at(self, offset: int) -> str:
         """Kind of the special member that starts at a byte of the value, or ""."""
@@ -102,4 +118,5 @@ def _section(obj: Object, program: Program, name: str) -> MapView:
         content=data if constant else None,
         value_type_id=types.id if types is not None else 0,
         is_section=True,
+        of=PurePath(obj.path).name.partition(".")[0],
     )

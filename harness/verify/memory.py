@@ -290,7 +290,7 @@ def check_region(
             why=f"the offset may be {low}",
             fix=_NOT_NEGATIVE,
         )
-    _inside(walk, base, regno, low, size, limit, zero_size)
+    _inside(walk, base, regno, low, size, limit, zero_size, "min")
     if number is None:
         return
     if number.umax + (base.off if late else 0) >= MAX_VAR_OFF:
@@ -301,17 +301,20 @@ def check_region(
             why="nothing on this path says how large the offset may be",
             fix="compare it with the size first, or assert that it is in range",
         )
-    _inside(walk, base, regno, number.umax + at, size, limit, zero_size)
+    _inside(walk, base, regno, number.umax + at, size, limit, zero_size, "max")
 
 
-def _inside(  # one access
-    walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, zero_size: bool
+def _inside(  # noqa: PLR0913, PLR0917  # one access
+    walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, zero_size: bool, which: str
 ) -> None:
     if at < 0 or (size <= 0 and not (zero_size and size == 0)) or at + size > limit:
-        _outside(walk, base, regno, at, size, limit)
+        ends = f"{{{{[\\s\\S]*}}}}R{regno} {which} value is outside of the allowed memory range"
+        _outside(walk, base, regno, at, size, limit, ends if which else "")
 
 
-def _outside(walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int) -> None:
+def _outside(  # one access
+    walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int, ends: str
+) -> None:
     if base.type == r.MAP_VALUE:
         words = f"invalid access to map value, value_size={limit} off={at} size={size}"
     elif base.type == r.MAP_KEY:
@@ -321,7 +324,7 @@ def _outside(walk: Walk, base: Reg, regno: int, at: int, size: int, limit: int) 
     else:
         words = f"invalid access to memory, mem_size={limit} off={at} size={size}"
     why, fix = outside.words(base, regno, at, size, limit)
-    walk.reject(Category.MEMORY, words, errno=13, why=why, fix=fix)
+    walk.reject(Category.MEMORY, words + ends, errno=13, why=why, fix=fix)
 
 
 def check_packet(
@@ -344,7 +347,7 @@ def check_packet(
             why=f"what was added to R{regno} may be {number.smin}",
             fix=_NOT_NEGATIVE,
         )
-    _inside(walk, base, regno, at, size, base.range, zero_size)
+    _inside(walk, base, regno, at, size, base.range, zero_size, "")
 
 
 def check_map(

@@ -196,7 +196,8 @@ class ArcKind:
     def __init__(self, bits: int) -> None:
         self.width = width = Width(bits)
         self.full: Range = Arc(0, width.ones, width.lowest, width.top, 0, width.ones)
-        self.nothing: Range = Arc(width.ones, 0, width.top, width.lowest, width.ones, -1)
+        # the views are what a kernel's functions make of it, and it does go on with them
+        self.nothing: Range = Arc(0, width.ones, -2, -1, width.ones, -1)
 
     def arc(self, base: int, size: int) -> Arc:
         """The arc from `base` (any number, modulo 2^width) over `size` more values."""

@@ -50,6 +50,8 @@ def check_bounds(
         walk.reject(
             Category.MEMORY, f"invalid unbounded variable-offset{extra} stack R{regno}", errno=13
         )
+    if not write:
+        _require_liveness(walk, reg)
     low, high = offsets(reg, off)
     if -MAX_STACK <= low <= -1 and high + size <= 0 and size >= 0:
         _deepen(walk, reg, -low)
@@ -67,11 +69,27 @@ def check_bounds(
     )
 
 
-def object_slot(reg: Reg) -> int | None:
-    """Where an object of one slot lies (stack_slot_obj_get_spi()); None: in none."""
-    if reg.num is not None or reg.off % 8 or reg.off > 0:
-        return None
-    # the kernel's division takes the frame pointer itself for the first slot
+def _require_liveness(walk: Walk, reg: Reg) -> None:
+    """bpf_stack_slot_alive() looks calls up by place and depth, and may find another chain's.
+
+    Depths count from the first function that hands on an address of its stack; then a slot that is
+    read is taken for dead, and the read refused (a bug of 7.x).
+    """
+    frames = walk.state.frames
+    if walk.release < (7, 0) or not reg.what or reg.what == len(frames) - 1:
+        return
+    if any(frame.function in walk.at_several_depths for frame in frames[reg.what + 1 :]):
+        walk.unknown("a read of a caller's stack by a function that is called at several depths")
+
+
+def object_slot(walk: Walk, reg: Reg, what: str) -> int | str:
+    """Where an object of one slot lies (stack_slot_obj_get_spi()); words: in none, and why."""
+    if reg.num is not None:
+        return f"{what} has to be at a constant offset"
+    late = walk.release >= (7, 0)
+    if reg.off % 8 or reg.off > 0 or (late and not reg.off):
+        return f"cannot pass in {what} at an offset={reg.off}"
+    # before 7.0 the kernel's division takes the frame pointer itself for the first slot
     return (reg.off or -8) >> 3
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness.bpf.mapdef import MapType
 from harness.bpf.sections import attach_target, program_type
 from harness.verify import origins
+from harness.verify.callgraph import CallGraph
 from harness.verify.fields import late_problems
 from harness.verify.mapview import MapView, map_views
 from harness.verify.prediction import Category, Explored, NotModelled, Rejection, Step, Subject
@@ -116,6 +117,11 @@ class Walk:
         from harness.verify.sleeping import sleepers  # noqa: PLC0415  # it types a Walk
 
         return sleepers(self)
+
+    @cached_property
+    def at_several_depths(self) -> frozenset[int]:
+        """Functions (index) that calls reach at more than one depth."""
+        return CallGraph(self.program).at_several_depths
 
     @cached_property
     def maps(self) -> dict[str, MapView]:
