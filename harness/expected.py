@@ -13,6 +13,7 @@ from harness import kerneltags, sidecar
 from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.mapdef import MapType
 from harness.bpf.sections import attach_target
+from harness.build import SOURCE_SUFFIX, build
 from harness.errors import ObjectError, UsageError
 from harness.hooks import HOOKS
 from harness.model import Companion, TailCall
@@ -74,16 +75,17 @@ def tagged(obj: Object) -> list[str]:
     return [p.name for p in obj.programs if any(tag.startswith(OURS) for tag in p.tags)]
 
 
-def read(file: Sidecar, own: Object, claims: Mapping[str, Claims]) -> Iterator[Given]:
+def read(file: Sidecar, own: Object, claims: Mapping[str, Claims], origin: Path) -> Iterator[Given]:
     """The cases that a sidecar makes of an object. Raises UsageError with file, line and key.
 
     `claims`: what tags claim of programs that have any; those are cases without the file, too.
+    `origin`: the source that the object was made from, beside which others may lie, or itself.
     """
     objects = {"": own, Path(own.path).name: own}
     used: set[str] = set()
     for entry in file.entries:
         if entry.object not in objects:
-            objects[entry.object] = _beside(own, entry)
+            objects[entry.object] = _beside(own, entry, origin)
         obj = objects[entry.object]
         companions = tuple(_companion(each, own, obj) for each in entry.attached)
         used |= {each.program for each in entry.attached}
@@ -104,8 +106,11 @@ def read(file: Sidecar, own: Object, claims: Mapping[str, Claims]) -> Iterator[G
         )
 
 
-def _beside(own: Object, entry: Entry) -> Object:
+def _beside(own: Object, entry: Entry, origin: Path) -> Object:
     path = Path(own.path).with_name(entry.object)
+    source = origin.with_name(sidecar.stem(entry.object) + SOURCE_SUFFIX)
+    if origin.name.endswith(SOURCE_SUFFIX) and source.is_file():
+        path = build([source])[0]
     try:
         return read_object(path)
     except ObjectError as error:

@@ -110,7 +110,7 @@ def cases_of(
     made: list[Case] = []
     if sidecar is not None:
         claims = {name: claims[name] for name in expected.tagged(obj)}
-        for given in expected.read(sidecar, obj, dict(claims)):
+        for given in expected.read(sidecar, obj, dict(claims), origin or path):
             made += _cases_given(given, stem)
             if given.obj is obj:
                 claims.pop(given.program.name, None)

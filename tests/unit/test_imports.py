@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "kerneltags": GROUND | {"tags"},
     "sidewords": GROUND | {"tags"},
     "sidecar": GROUND | {"sidewords", "tags"},
-    "expected": GROUND | {"bpf", "kerneltags", "sidecar", "sidewords", "tags"},
+    "expected": GROUND | {"bpf", "build", "kerneltags", "sidecar", "sidewords", "tags"},
     "suite": GROUND | {"bpf", "build", "expected", "frames", "kerneltags", "tags"},
     "bpf": GROUND,
     "sim": GROUND | {"bpf", "frames"},
