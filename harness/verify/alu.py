@@ -15,6 +15,7 @@ from harness.verify import tnum
 from harness.verify.memory import MAX_VAR_OFF, readable, writable
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, scalar, type_name
+from harness.verify.rules import rules_of
 from harness.verify.stack import link
 
 if TYPE_CHECKING:
@@ -251,6 +252,15 @@ def _with_pointer(  # the operands
     _move_pointer(walk, insn, name, target, number, wide=wide, swapped=False)
 
 
+def _inherited(walk: Walk, pointer: Reg) -> Reg:
+    new = pointer.copy()
+    if not rules_of(walk.subject.profile).inherits_pointer:
+        new.ref = 0
+        if new.type == r.STACK and new.what:
+            walk.unknown("whose stack a number plus a frame pointer is taken for by this kernel")
+    return new
+
+
 def _move_pointer(  # the operands
     walk: Walk, insn: Insn, name: str, pointer: Reg, by: Scalar, *, wide: bool, swapped: bool
 ) -> None:
@@ -277,7 +287,7 @@ def _move_pointer(  # the operands
         _prohibited(walk, f"R{insn.dst} tried to subtract pointer from scalar")
     if name == "sub" and pointer.type == r.STACK:
         _prohibited(walk, f"R{insn.dst} subtraction from stack pointer prohibited")
-    new = pointer.copy()
+    new = _inherited(walk, pointer) if swapped else pointer.copy()
     if by.tnum.mask:
         _move_variably(walk, name, new, by)
     elif new.num is not None and walk.release >= (7, 0):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.verify import memory, stack
 from harness.verify import registers as r
-from harness.verify.frames import EMPTY, SPECIAL
+from harness.verify.frames import EMPTY, SPECIAL, SPILL
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, type_name
 
@@ -99,7 +99,10 @@ def _stack(  # one access
     if not size:
         return
     for at in range(low, high + size):
-        kind = frame.stack.get(at >> 3, EMPTY).kinds[at & 7]
+        slot = frame.stack.get(at >> 3, EMPTY)
+        kind = slot.kinds[at & 7]
+        if kind == SPILL and slot.reg is None:
+            walk.unknown("a call that reads or writes what is left of a spill")
         if kind == "D" and raw and walk.release >= (7, 0):
             walk.unknown("a call that writes into a dynptr's stack slot")
         if kind == "D" or (kind in SPECIAL and not raw):

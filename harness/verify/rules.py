@@ -23,6 +23,8 @@ class Rules:
     fields_first: bool
     # recursion is found in the call graph, before paths are explored
     finds_recursion: bool
+    # branches on constants are decided before that
+    decides_constants: bool
     # a global function may return nothing
     void_globals: bool
     # what is said of a global function that returns something else than a scalar
@@ -42,6 +44,11 @@ class Rules:
     # a packet pointer known to lie at or behind the end is like no other; where it passes for any
     # (6.18.15), a kernel takes an access for checked that it has never seen: a hole of its own
     compares_ends: bool
+    # number += pointer becomes all that the pointer is, not only its type, place and id: what holds
+    # it (6.18.15 goes on with an object that was given back) and whose stack it points into
+    inherits_pointer: bool
+    # a store at an offset that varies ends spills that it may touch, all eight bytes of them
+    scrubs_around: bool
     # timers and work queues may be in maps of tracing programs; sleepable programs may use more
     # types of maps
     timers_anywhere: bool
@@ -57,6 +64,7 @@ _V6_12 = Rules(
     kfuncs_first=True,
     fields_first=False,
     finds_recursion=False,
+    decides_constants=False,
     void_globals=False,
     bad_return="Global function {name}() doesn't return scalar. Only those are supported.",
     bad_return_errno=22,
@@ -66,6 +74,8 @@ _V6_12 = Rules(
     private_stacks=False,
     loses_throws_in_loops=False,
     compares_ends=True,
+    inherits_pointer=True,
+    scrubs_around=True,
     timers_anywhere=False,
     tail_call_in_callback="cannot tail call within exception cb",
     tail_call_in_any_callback=False,
@@ -78,6 +88,8 @@ _V6_18 = replace(
     private_stacks=True,
     loses_throws_in_loops=True,
     compares_ends=False,
+    inherits_pointer=False,
+    scrubs_around=False,
     no_function_there="verifier bug: No program to jit at insn {{-?[0-9]+}} (subprog < 0)",
 )
 _V7_3 = replace(
@@ -86,7 +98,10 @@ _V7_3 = replace(
     kfuncs_first=False,
     fields_first=True,
     finds_recursion=True,
+    decides_constants=True,
     compares_ends=True,
+    inherits_pointer=True,
+    scrubs_around=True,
     void_globals=True,
     bad_return="Global function {name}() return value not void or scalar. "
     "Only those are supported.",

@@ -25,6 +25,7 @@ from harness.verify.frames import (
 )
 from harness.verify.prediction import Category
 from harness.verify.registers import SCALAR, STACK, Reg, scalar
+from harness.verify.rules import rules_of
 
 if TYPE_CHECKING:
     from harness.verify.walk import Walk
@@ -110,6 +111,8 @@ def store(walk: Walk, reg: Reg, off: int, size: int, value: Reg | None, number: 
     key, first = at >> 3, at & 7
     old = frame.stack.get(key, EMPTY)
     _destroy_dynptr(walk, old)
+    if size < 8 and old.reg is None and SPILL in old.kinds:  # bytes of a register
+        walk.unknown("a store into what is left of a spill")
     if value is None and number is not None and not first:
         value = scalar(walk.domain.known(number))
         _spill(frame, key, old, value, size)
@@ -194,7 +197,9 @@ def _store_somewhere(
         if zero and old.reg is not None and old.reg.const == 0:
             walk.unknown("a zero is stored at a variable offset over a spilled zero")
         first, last = max(low - key * 8, 0), min(high + size - key * 8, 8)
-        kinds = _without_spill(old)
+        kinds = old.kinds
+        if rules_of(walk.subject.profile).scrubs_around or kinds[0] in SPECIAL:
+            kinds = _without_spill(old)
         middle = "".join(ZERO if zero and k == ZERO else MISC for k in kinds[first:last])
         frame.stack[key] = Slot(kinds[:first] + middle + kinds[last:])
 
@@ -204,10 +209,15 @@ def load(walk: Walk, reg: Reg, off: int, size: int) -> Reg:
     frame: Frame = walk.state.frames[reg.what]
     if reg.num is not None:
         low, high = offsets(reg, off)
+        reached = (frame.stack.get(k, EMPTY) for k in range(low >> 3, (high + size - 1 >> 3) + 1))
+        if any(slot.reg is None and SPILL in slot.kinds for slot in reached):
+            walk.unknown("a read of what is left of a spill")
         return _bytes(walk, frame, low, high + size)
     at = reg.off + off
     key, first = at >> 3, at & 7
     slot = frame.stack.get(key, EMPTY)
+    if slot.reg is None and SPILL in slot.kinds:
+        _check_rest(walk, slot, at, size)
     if slot.reg is None or slot.kinds[0] != SPILL:
         return _bytes(walk, frame, at, at + size)
     spilled = 8 if slot.kinds == ALL_SPILLED else slot.kinds.rindex(SPILL) + 1
@@ -226,6 +236,19 @@ def load(walk: Walk, reg: Reg, off: int, size: int) -> Reg:
         new.id, new.delta, new.flags = 0, None, 0
         return new
     return _bytes(walk, frame, at, at + size)
+
+
+def _check_rest(walk: Walk, slot: Slot, at: int, size: int) -> None:
+    """A read of what a store at a varying offset has left of a spill (rules.scrubs_around)."""
+    why = "a store at an offset that varies may have changed part of what was spilled here"
+    fix = "bound the index closer, so that the store cannot reach it, or index a map's value"
+    if slot.kinds[0] == SPILL:
+        walk.reject(Category.MEMORY, "invalid size of register fill", errno=13, why=why, fix=fix)
+    first = at & 7
+    left = slot.kinds[first : first + size].find(SPILL)
+    if left >= 0:
+        words = f"invalid read from stack off {at}+{left} size {size}"
+        walk.reject(Category.MEMORY, words, errno=13, why=why, fix=fix)
 
 
 def _fill(walk: Walk, frame: Frame, key: int, slot: Slot) -> Reg:

@@ -55,49 +55,6 @@ ASM = {
         "r1 += 8\nr0 = *(u32 *)(r1 +0)\nexit",
         {"6.12": ("dereference of modified ctx ptr R1 off=8 disallowed", 13)},
     ),
-    # regsafe() of 6.18.15 has no case of its own for such pointers, as those of 6.12.107 and 7.3.4
-    # have: the path that goes on is taken for the one that ended behind the packet's end
-    "a path that ends at the packet's end hides one that goes on": (
-        """
-        r6 = r1
-        r0 = *(u32 *)(r6 +0)
-        if r0 == 1 goto a
-        r0 = *(u32 *)(r6 +8)
-        a: if r0 == 2 goto b
-        r0 += 1
-        b: if r0 == 3 goto c
-        r0 += 1
-        c: r2 = *(u32 *)(r6 +76)
-        r3 = *(u32 *)(r6 +80)
-        r4 = r2
-        r4 += 8
-        r0 = 0
-        if r4 <= r3 goto d
-        r0 = 0
-        goto e
-        d: r0 = 0
-        e: r5 = 0
-        r5 = 0
-        r5 = 0
-        r5 = 0
-        r5 = 0
-        r5 = 0
-        r5 = 0
-        r5 = 0
-        goto f
-        f: goto g
-        g: goto h
-        h: if r4 > r3 goto i
-        r0 = *(u8 *)(r2 +100)
-        i: r0 = 0
-        exit
-        """,
-        {
-            "6.12": (r"invalid access to packet, off=100 size=1, R2(id={{.*}}r=8)", 13),
-            "6.18": ACCEPT,
-            "7.3": (r"invalid access to packet, off=100 size=1, R2(id={{.*}}r=8)", 13),
-        },
-    ),
     "helper writes above the frame": (
         "r2 = 0\nr3 = r10\nr3 += -64\nr4 = 65\ncall bpf_skb_load_bytes\nr0 = 0\nexit",
         {
