@@ -270,7 +270,10 @@ def known_of(text: str) -> Known | None:
         kind = "fp"
     # "map_value_or_null", "ptr_or_null_task_struct"
     named = kind.replace(_OR_NULL, "", 1)
-    return _described(named, named != kind, inside.rpartition(")")[0])
+    try:
+        return _described(named, named != kind, inside.rpartition(")")[0])
+    except ValueError:
+        return None  # cut off inside of a number
 
 
 def _fixed(kind: str, null: bool, off: int, fields: dict[str, str]) -> Known:

@@ -41,6 +41,7 @@ def _judged(tmp_path, *claims, level=2):
         ": R0=scalar(id=1,smax=4)",
         "R{{.}}=scalar(id=1,smax=4)",
         ": R0_w=scalar(id=1,smax=4",  # cut off: only what is there counts
+        ": R0=scalar(id=1",
         ": R10=fp0",
     ],
 )
@@ -80,7 +81,15 @@ def test_a_refusal_is_one_of_the_words(tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    ["R1 !read_ok", "5: safe", "fp-8=ctx()", "R0={{scalar.*}}", "mark_precise: frame0: regs=r1"],
+    [
+        "R1 !read_ok",
+        "5: safe",
+        "fp-8=ctx()",
+        "R0={{scalar.*}}",
+        "R0=scalar(smin=0,umax=",
+        "mark_precise: frame0: parent state regs= stack=:  R0=P4",
+        "frame1: R0=scalar() R10=fp0",
+    ],
 )
 def test_other_words_are_no_claims_about_registers(words):
     assert not statewords.is_claim(words)
