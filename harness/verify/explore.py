@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.bpf import isa
 from harness.bpf.isa import ATOMIC_OPS, Class, Insn
-from harness.verify import alu, atomics, calls, jumps, memory, mixing, throws
+from harness.verify import alu, atomics, calls, constants, jumps, memory, mixing, throws
 from harness.verify import registers as r
 from harness.verify.flow import flow_of
 from harness.verify.frames import Frame, State
@@ -43,7 +43,8 @@ def explore(
     refused, NotModelled where the model does not know.
     """
     program = subject.program
-    walk = Walk(subject, flow_of(program, CHANGES_PACKET), into or Explored(), budget)
+    left = constants.left_of(subject)
+    walk = Walk(subject, flow_of(program, CHANGES_PACKET, left), into or Explored(), budget)
     if program.unknown:
         pc, what = min(program.unknown.items())
         raise NotModelled(what, pc=pc)

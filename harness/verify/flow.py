@@ -72,15 +72,23 @@ def successors(program: Program, pc: int) -> tuple[int, ...]:
     return (pc + 1,)
 
 
-def flow_of(program: Program, changes_packet: frozenset[int]) -> Flow:
-    """All of it; `changes_packet`: helpers after which packet pointers are void."""
+def flow_of(
+    program: Program, changes_packet: frozenset[int], left: Program | None = None
+) -> Flow:  # fmt: skip
+    """All of it; `changes_packet`: helpers after which packet pointers are void.
+
+    `left`: the program without the branches that were decided beforehand, for loops and live
+    registers.
+    """
     flow = Flow()
     nexts = [successors(program, pc) for pc in range(len(program.insns))]
     for pc, insn in enumerate(program.insns):
         _mark(flow, program, pc, insn)
     reached = _reached(program, nexts)
-    _loops(flow, nexts)
-    flow.live = _live(program, nexts)
+    pruned = left or program
+    rest = [successors(pruned, pc) for pc in range(len(nexts))] if left else nexts
+    _loops(flow, rest)
+    flow.live = _live(pruned, rest)
     direct = [False] * len(program.functions), [False] * len(program.functions)
     edges: list[set[int]] = [set() for _ in program.functions]
     index = {f.start: i for i, f in enumerate(program.functions)}

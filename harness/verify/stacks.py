@@ -40,6 +40,7 @@ class Stacks:
         self._program = subject.program
         self._known = explored.stacks if explored is not None else {}
         self._explored = explored is not None
+        self._depths: dict[int, int] = {}
         self._sum = 0
         kind = program_type(subject.program.section)
         able = rules.private_stacks and not graph.tail_calls
@@ -78,13 +79,14 @@ class Stacks:
             )
             return
         self._sum += depth
-        names = " -> ".join(f"{self._name(f)}() {self.depth(f)}" for f in chain)
-        self._require(
-            self._sum,
-            function,
-            f"combined stack size of {len(chain)} calls is {self._sum}. Too large",
-            f"a chain of calls takes {self._sum} bytes of stack: {names}",
-        )
+        if self._sum > LIMIT_BYTES:
+            names = " -> ".join(f"{self._name(f)}() {self.depth(f)}" for f in chain)
+            self._require(
+                self._sum,
+                function,
+                f"combined stack size of {len(chain)} calls is {self._sum}. Too large",
+                f"a chain of calls takes {self._sum} bytes of stack: {names}",
+            )
 
     def leave(self, function: int) -> None:
         """A function returns."""
@@ -93,6 +95,11 @@ class Stacks:
 
     def depth(self, function: int) -> int:
         """Bytes of stack that a function takes, rounded up."""
+        if function not in self._depths:
+            self._depths[function] = self._depth(function)
+        return self._depths[function]
+
+    def _depth(self, function: int) -> int:
         found = self._known.get(self._start(function))
         if found is None and self._explored:
             found = 0  # no path touched it

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from harness.bpf import isa, opcodes
 from harness.bpf.isa import Class, Insn
 from harness.bpf.program import RefKind
-from harness.verify import exceptions, fields, usable_maps
+from harness.verify import constants, exceptions, fields, usable_maps
 from harness.verify.callgraph import CallGraph
 from harness.verify.prediction import Category, NotModelled, Rejection, Subject
 from harness.verify.rules import rules_of
@@ -39,7 +39,8 @@ def check(subject: Subject, graph: CallGraph) -> None:
         _check_licence(subject)
     _check_reachable(subject)
     if rules.finds_recursion:
-        _check_recursion(graph)
+        left = constants.left_of(subject)
+        _check_recursion(graph, constants.reached(left or subject.program))
     _check_parameters(subject)
 
 
@@ -192,8 +193,11 @@ def _successors(pc: int, insn: Insn) -> Iterator[int]:
         yield pc + 1 + insn.imm
 
 
-def _check_recursion(graph: CallGraph) -> None:
-    """sort_subprogs_topo(), since 7.x: before that, the depth of calls finds recursion."""
+def _check_recursion(graph: CallGraph, reached: set[int]) -> None:
+    """sort_subprogs_topo(), since 7.x: before that, the depth of calls finds recursion.
+
+    Calls that no jump leads to (`reached`) do not count.
+    """
     done: set[int] = set()
     for root in range(len(graph.functions)):
         path, todo = [], [(root, 0)]
@@ -203,7 +207,7 @@ def _check_recursion(graph: CallGraph) -> None:
                 if at in done:
                     continue
                 path.append(at)
-            sites = graph.sites[at]
+            sites = [site for site in graph.sites[at] if site.pc in reached]
             while place < len(sites):
                 site = sites[place]
                 place += 1
