@@ -152,14 +152,26 @@ def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
         return
     if reg.type == r.BTF_ID and arg.kind in ("mem", "key", "value", "lock"):
         walk.unknown(f"{type_name(reg)} passed as memory")
-    null = " (it may be NULL)" if reg.flags & r.MAYBE_NULL else ""
+    expected = _expected(walk, arg)
     walk.reject(
         Category.CALL_TYPE,
-        f"R{number} type={type_name(reg)} expected={_expected(walk, arg)}",
+        f"R{number} type={type_name(reg)} expected={expected}",
         errno=13,
-        why=f"argument {number} is {type_name(reg)}{null}",
-        fix="compare it with NULL first" if null else "",
+        why=f"argument {number} of the call is {type_name(reg)}, and is to be "
+        + _IN_WORDS.get(expected, expected),
+        fix=_remedy(reg, expected),
     )
+
+
+def _remedy(reg: Reg, expected: str) -> str:
+    if reg.flags & r.MAYBE_NULL:
+        return "compare it with NULL first"
+    if expected == "fp":
+        return "put it into a variable on the stack, and pass the address of that"
+    return "pass what is asked for"
+
+
+_IN_WORDS = {"fp": "a pointer into the stack", "scalar": "a number", "ctx": "the context"}
 
 
 def _expected(walk: Walk, arg: Arg) -> str:

@@ -62,12 +62,16 @@ def check_bounds(
         words = f"invalid{extra} stack R{regno} off={low} size={size}"
     else:
         words = f"invalid variable-offset{extra} stack R{regno} var_off={{{{.*}}}} size={size}"
-    walk.reject(
-        Category.MEMORY,
-        words,
-        errno=13 if outside else 22,
-        why="the access is outside of the stack frame of 512 bytes",
-    )
+    why, fix = _out_of_frame(low, high, size)
+    walk.reject(Category.MEMORY, words, errno=13 if outside else 22, why=why, fix=fix)
+
+
+def _out_of_frame(low: int, high: int, size: int) -> tuple[str, str]:
+    if low < -MAX_STACK:
+        why = f"the access may begin {-low} bytes below the top of the frame, which has {MAX_STACK}"
+        return why, "limit the offset, or put what is that large into a map"
+    why = f"{size} bytes are accessed, and from there to the end of the frame are {max(-high, 0)}"
+    return why, "make what lies there as large as what is accessed, or access less"
 
 
 def _require_liveness(walk: Walk, reg: Reg) -> None:
