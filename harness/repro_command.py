@@ -116,7 +116,7 @@ def _subject(file: str, stack: ExitStack) -> _Subject:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bpfthrow-")))
         unpacked = scratch / "object.bpf.o"
         unpacked.write_bytes(bundle.object)
-        return _Subject(bundle.name, read_object(unpacked), bundle.source, bundle)
+        return _Subject(bundle.name, _object_in(bundle, unpacked, file), bundle.source, bundle)
     if file.endswith(ASSEMBLER_SUFFIX):
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bpfthrow-")))
         assembled = scratch / f"{path.name.removesuffix('.s')}.o"
@@ -125,6 +125,19 @@ def _subject(file: str, stack: ExitStack) -> _Subject:
     if file.endswith(SOURCE_SUFFIX):
         return _Subject(path.name, read_object(build([path])[0]), path.read_bytes(), None)
     return _Subject(path.name, read_object(path), None, None)
+
+
+def _object_in(bundle: Bundle, unpacked: Path, file: str) -> Object:
+    """A bundle's object; what is wrong with it is said of the bundle, not of where it lies now."""
+    try:
+        obj = read_object(unpacked)
+        for name in bundle.programs:
+            obj.program(name)
+    except ObjectError as error:
+        said = error.message.removeprefix(f"{unpacked}: ")
+        fix = "ask for the bundle again: bpfthrow repro FILE --bundle OUT.tar"
+        raise UsageError(f"{file}: the object in it: {said}", fix=fix) from error
+    return obj
 
 
 def _only(subject: _Subject, programs: Sequence[str]) -> str:

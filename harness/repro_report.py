@@ -6,6 +6,7 @@ business.
 """
 
 import errno as numbers
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,10 @@ def groups(answers: Sequence[Answer]) -> list[list[Answer]]:
 # text --------------------------------------------------------------------------------------------
 
 
+# what moves the cursor, sets the title, changes colours; new lines and tabs are fine
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 def text(story: Story) -> str:
     """The whole story of one program."""
     lines = [f"{story.program} ({story.section})", *_table(story.answers)]
@@ -106,7 +111,12 @@ def text(story: Story) -> str:
         lines += ["", *_explained(story, group)]
     for one, other in zip(story.answers, story.answers[1:], strict=False):
         lines += _difference(one, other)
-    return "\n".join(lines)
+    return harmless("\n".join(lines))
+
+
+def harmless(text: str) -> str:
+    """`text` as a terminal may have it: names and lines of objects may be a stranger's."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _table(answers: Sequence[Answer]) -> list[str]:
@@ -323,7 +333,7 @@ def against(
         if match is not None:
             said = relation(match, answer)
             rows.append(f"  {match.kernel} in the bundle, {answer.kernel} now: {said}")
-    return "\n".join(rows)
+    return harmless("\n".join(rows))
 
 
 def _nearest(bundled: Sequence[Loaded], answer: Answer, program: str) -> Loaded | None:

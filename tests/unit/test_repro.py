@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli, repro_load, repro_report
+from harness import cli, repro_bundle, repro_load, repro_report
 from harness.bpf.elf import read_object
 from harness.bpf.link import link
 from harness.build import PROGS, build
 from harness.config import Settings
 from harness.errors import WorldError
 from harness.model import Observation, Provenance, Verdict
+from harness.repro_bundle import Bundle
 from harness.repro_load import Loaded, bisect
 from harness.repro_log import evidence
 from harness.repro_report import Answer, Story, groups, relation
@@ -280,6 +281,44 @@ def test_the_model_answers_where_no_kernel_can(kernels, capsys):
     captured = capsys.readouterr()
     assert "no kernel answered; the verifier model" in captured.out
     assert "8.0 did not boot" in captured.err
+
+
+def bundled(tmp_path, **changes):
+    """A bundle of SOURCE's object on 7.3 with other fields, as a file."""
+    path = build([SOURCE])[0]
+    own = Bundle(
+        "a.bpf.c", ("refused",), path.read_bytes(), SOURCE.read_bytes(), {},
+        (Loaded("7.3", {"refused": refused("7.3")}),),
+    )  # fmt: skip
+    out = tmp_path / "stranger.tar"
+    out.write_bytes(repro_bundle.dumps(replace(own, **changes)))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"object": b"no object"}, "stranger.tar: the object in it: not an ELF file"),
+        ({"programs": ("nobody",)}, "stranger.tar: the object in it: no program 'nobody'"),
+    ],
+)
+def test_what_is_wrong_in_a_bundle_is_said_of_the_bundle(kernels, tmp_path, capsys, changes, word):
+    assert repro(bundled(tmp_path, **changes), "--kernel", "7.3") == 2
+    said = capsys.readouterr().err
+    assert word in said
+    assert "object.bpf.o" not in said
+
+
+def test_a_bundle_does_not_move_the_cursor(kernels, tmp_path, capsys):
+    loads = (Loaded("7.3\x1b]0;title\x07", {"refused": refused("7.3")}),)
+    source = SOURCE.read_bytes().replace(
+        b"bpf_throw(*number);", b"bpf_throw(*number); /*\x1b[2J\r*/"
+    )
+    assert repro(bundled(tmp_path, loads=loads, source=source), "--kernel", "7.3") == 1
+    said = capsys.readouterr()
+    assert "7.3\ufffd]0;title\ufffd in the bundle" in said.out
+    assert "\x1b" not in said.out + said.err
+    assert "\r" not in said.out + said.err
 
 
 def test_a_bundle_and_back(kernels, tmp_path, capsys):
