@@ -5,18 +5,21 @@ import shlex
 
 import pytest
 
-from harness import sidecar
+from harness import sidecar, wire
 from harness.bpf.elf import read_object
 from harness.build import CHECKOUT, build
 from harness.compare import expectation_for
 from harness.errors import UsageError
 from harness.expected import constant
+from harness.journal import Keys
 from harness.model import Companion, Observation, Result, TailCall, Verdict
 from harness.report.detail import replay
 from harness.run import judge, simulate
 from harness.series import SERIES
 from harness.sidewords import SPELLED
 from harness.suite import collect, select
+from harness.target.base import Facts
+from harness.target.client import AgentClient
 from harness.verify import accuracy
 from tests.fake_target import FakeTarget, ran
 
@@ -319,3 +322,37 @@ def test_the_sidecars_of_the_kernels_own_objects_are_well_formed():
     assert len(found) == 5
     for path in found:
         assert len(sidecar.read(path).entries) >= 8
+
+
+class Recording:
+    """An agent that runs everything and remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def request(self, op, timeout_s, **fields):
+        self.asked.append((op, fields))
+        return wire.to_json(Observation(Verdict.RAN)) if op == "run" else {"features": {}}
+
+
+def test_the_object_of_a_companion_goes_to_the_machine_too(place):
+    agent, pushed = Recording(), {}
+    client = AgentClient(agent, pushed.update, "/run/objects", 1.0)
+    client.remember({"freplace": ""})
+    case = _cases(place, ATTACHED, "ext")["replaced"]
+    client.run(case, Facts("7.3.4", "tcg", "1", "bpftool", expects_throw=True))
+    _, asked = agent.asked[-1]
+    (companion,) = asked["case"]["companions"]
+    assert companion["object"] != asked["object"]
+    assert pushed[companion["object"]] == (place / "ext.bpf.o").read_bytes()
+    assert pushed[asked["object"]] == (place / "main.bpf.o").read_bytes()
+    assert str(place) not in str(asked["case"]["companions"])
+
+
+def test_a_result_is_kept_only_while_every_object_is_as_it_was(place):
+    case = _cases(place, ATTACHED, "ext")["replaced"]
+    before = Keys().of("vm:7.3", case)
+    assert Keys().of("vm:7.3", case) == before
+    with (place / "ext.bpf.o").open("ab") as file:
+        file.write(b"\0")
+    assert Keys().of("vm:7.3", case) != before
