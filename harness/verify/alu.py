@@ -146,11 +146,12 @@ def _binary(walk: Walk, insn: Insn, name: str) -> None:
         _check_immediate(walk, insn, name, wide=wide)
     writable(walk, insn.dst)
     regs = walk.regs
-    if target.type == r.ARENA or (source is not None and source.type == r.ARENA):
-        if target.type != r.ARENA:
-            assert source is not None
-            regs[insn.dst] = source
+    if target.type == r.ARENA:
         return
+    if source is not None and source.type == r.ARENA:
+        if rules_of(walk.subject.profile).inherits_pointer:
+            regs[insn.dst] = source
+            return
     if target.type != r.SCALAR or (source is not None and source.type != r.SCALAR):
         _with_pointer(walk, insn, name, target, source, wide=wide)
         return

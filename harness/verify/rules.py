@@ -45,7 +45,8 @@ class Rules:
     # (6.18.15), a kernel takes an access for checked that it has never seen: a hole of its own
     compares_ends: bool
     # number += pointer becomes all that the pointer is, not only its type, place and id: what holds
-    # it (6.18.15 goes on with an object that was given back) and whose stack it points into
+    # it (6.18.15 goes on with an object that was given back) and whose stack it points into; and
+    # number += pointer into an arena is allowed at all
     inherits_pointer: bool
     # a store at an offset that varies ends spills that it may touch, all eight bytes of them
     scrubs_around: bool

@@ -85,6 +85,14 @@ ASM = {
 }
 # the same in C
 C = {
+    "a number plus a pointer into an arena": (
+        """char *page = bpf_arena_alloc_pages(&arena, 0, 1, -1, 0); __u64 at = 8;
+        asm volatile("%0 = addr_space_cast(%0, 0, 1); %1 += %0; *(u8 *)(%1 + 0) = %0"
+                     : "+r"(page), "+r"(at));
+        return 0;""",
+        {"6.12": ACCEPT, "6.18": ("R1 pointer arithmetic on arena prohibited", 13),
+         "7.3": ACCEPT},
+    ),
     # 6.18.15 forgets who holds a pointer that is added to a number: it goes on after the end
     "a number plus what is given back": (
         """__u64 *e = bpf_ringbuf_reserve(&events, 8, 0), at = 4;
@@ -96,8 +104,10 @@ C = {
     ),
 }  # fmt: skip
 HEAD = """
+struct { __uint(type, 33); __uint(map_flags, 1 << 10); __uint(max_entries, 1); } arena SEC(".maps");
+extern void *bpf_arena_alloc_pages(void *, void *, __u32, int, __u64) __weak __ksym;
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
-SEC("tc") int entry(struct __sk_buff *skb) { %s }
+SEC("%s") int entry(struct __sk_buff *skb) { %s }
 """
 
 
@@ -123,4 +133,5 @@ def test_in_assembler(name, series, tmp_path):
 @pytest.mark.parametrize("name", C)
 def test_in_c(name, series, compiled):
     body, table = C[name]
-    check(predict(read_object(compiled(HEAD % body)), "entry", series), table, series)
+    section = "syscall" if "arena" in body else "tc"
+    check(predict(read_object(compiled(HEAD % (section, body))), "entry", series), table, series)
