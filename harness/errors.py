@@ -40,6 +40,10 @@ class ObjectError(UsageError):
     """A BPF object that cannot be used: not ELF, truncated, without BTF, ..."""
 
 
+class ToolMissingError(UsageError):
+    """A program that is needed is not installed here: no kernel can be booted, say."""
+
+
 class WorldError(BpfthrowError):
     """The world's fault: carries the evidence (console, stderr, log) for the report."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import kernels
 from harness.bpf.elf import Object
 from harness.config import Settings
-from harness.errors import MachineLostError, WorldError
+from harness.errors import BpfthrowError, MachineLostError, ToolMissingError, WorldError
 from harness.model import Case, Observation, Provenance, Verdict
 from harness.series import series_of
 from harness.target import boot
@@ -65,11 +65,11 @@ def load_on(
     cases = [_case(obj, name) for name in programs]
     settings = replace(settings, timeout_scale=settings.timeout_scale * _PATIENCE)
     # a mistake must not wait for a guest, and Ctrl-C ends a download in this thread only
-    absent: dict[str, WorldError] = {}
+    absent: dict[str, BpfthrowError] = {}
     for name in names:
         try:
             boot.machine_for(kernels.resolve(name), settings)
-        except WorldError as error:
+        except (WorldError, ToolMissingError) as error:
             absent[name] = error
     open_now: list[Target] = []
     with ThreadPoolExecutor(max(1, min(jobs, len(names)))) as pool:
@@ -128,12 +128,13 @@ def _seen(target: Target, case: Case) -> Observation:
         return Observation(Verdict.HUNG, message=said, log=error.evidence)
 
 
-def _nowhere(name: str, cases: Sequence[Case], error: WorldError) -> Loaded:
+def _nowhere(name: str, cases: Sequence[Case], error: BpfthrowError) -> Loaded:
     return Loaded(name, {case.program: _lost(error) for case in cases})
 
 
-def _lost(error: WorldError) -> Observation:
-    return Observation(Verdict.LOST, message=str(error), log=error.evidence)
+def _lost(error: BpfthrowError) -> Observation:
+    evidence = error.evidence if isinstance(error, WorldError) else ""
+    return Observation(Verdict.LOST, message=str(error), log=evidence)
 
 
 def _case(obj: Object, name: str) -> Case:

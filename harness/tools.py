@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from harness.errors import UsageError, WorldError
+from harness.errors import ToolMissingError, WorldError
 
 # depmod and mke2fs live where an ordinary user's PATH does not look.
 _ALSO = "/usr/sbin:/sbin"
@@ -28,7 +28,9 @@ def need(name: str) -> str:
     """Absolute path of a program; UsageError that says how to get it."""
     path = find(name)
     if path is None:
-        raise UsageError(f"{name} is not installed", fix="make setup (installs what is missing)")
+        raise ToolMissingError(
+            f"{name} is not installed", fix="make setup (installs what is missing)"
+        )
     return path
 
 

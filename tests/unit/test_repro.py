@@ -13,7 +13,7 @@ from harness.bpf.elf import read_object
 from harness.bpf.link import link
 from harness.build import PROGS, build
 from harness.config import Settings
-from harness.errors import WorldError
+from harness.errors import ToolMissingError, WorldError
 from harness.model import Observation, Provenance, Verdict
 from harness.repro_bundle import Bundle
 from harness.repro_load import Loaded, bisect
@@ -281,6 +281,19 @@ def test_the_model_answers_where_no_kernel_can(kernels, capsys):
     captured = capsys.readouterr()
     assert "no kernel answered; the verifier model" in captured.out
     assert "8.0 did not boot" in captured.err
+
+
+def test_the_model_answers_where_nothing_boots(monkeypatch, capsys):
+    def no_qemu(*_):
+        raise ToolMissingError("qemu-system-x86_64 is not installed", fix="make setup")
+
+    monkeypatch.setattr(repro_load.kernels, "resolve", lambda name: None)
+    monkeypatch.setattr(repro_load.boot, "machine_for", no_qemu)
+    assert repro(SOURCE, "--kernel", "7.3", "--kernel", "6.12") == 128
+    said = capsys.readouterr()
+    assert "no kernel answered; the verifier model" in said.out
+    assert "7.3: reject: resource-lifetime" in said.out
+    assert "7.3: qemu-system-x86_64 is not installed\n  fix: make setup" in said.err
 
 
 def bundled(tmp_path, **changes):
