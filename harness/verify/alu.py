@@ -148,10 +148,10 @@ def _binary(walk: Walk, insn: Insn, name: str) -> None:
     regs = walk.regs
     if target.type == r.ARENA:
         return
-    if source is not None and source.type == r.ARENA:
-        if rules_of(walk.subject.profile).inherits_pointer:
-            regs[insn.dst] = source
-            return
+    if (source is not None and source.type == r.ARENA
+            and rules_of(walk.subject.profile).inherits_pointer):  # fmt: skip
+        regs[insn.dst] = source
+        return
     if target.type != r.SCALAR or (source is not None and source.type != r.SCALAR):
         _with_pointer(walk, insn, name, target, source, wide=wide)
         return
