@@ -228,12 +228,13 @@ def _by_model(work: _Work, names: Sequence[str]) -> int:
     nobody = Kernels({}, work.program, work.section, work.scratch)
     found: dict[str, Model] = {}
     for each in series:
-        whole = predict(work.obj, work.program, each)
         model = model_of(each, NOWHERE, nobody, data, None)
-        if model is None or whole.verdict is Foreseen.UNKNOWN:
+        whole = _model_of_whole(work, each, nobody)
+        if model is None or whole is None or model.key != whole.key:
+            known = predict(work.obj, work.program, each)
             raise UsageError(
-                f"the verifier model does not know what {each} says of {work.program}"
-                f"{': ' if whole.why else ''}{whole.why}",
+                f"the verifier model does not know what {each} says of {work.program} by itself"
+                f"{': ' if known.why else ''}{known.why}",
                 fix=f"bpfthrow verify {work.file} --explain says why; ask a kernel",
             )
         found[each] = model
@@ -250,6 +251,10 @@ def _by_model(work: _Work, names: Sequence[str]) -> int:
     small = _bytes(Unit(program, declared))
     witnesses = tuple(_model_witness(model, small) for model in found.values())
     return _finish(work, replace(outcome, witnesses=witnesses), [])
+
+
+def _model_of_whole(work: _Work, series: str, nobody: Kernels) -> Model | None:
+    return model_of(series, NOWHERE, nobody, Path(work.obj.path).read_bytes(), None)
 
 
 def _model_witness(model: Model, data: bytes) -> Witness:

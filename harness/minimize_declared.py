@@ -92,8 +92,9 @@ def _sections(declared: Declarations, _draft: Draft) -> Iterator[Declarations]:
         if any(section.data):
             other = replace(section, data=bytes(len(section.data)))
             yield replace(declared, sections=declared.sections | {name: other})
+        least = max((variable.offset + 1 for variable in section.variables), default=0)
         for size in _SIZES:
-            if size < len(section.data):
+            if least <= size < len(section.data):
                 other = replace(section, data=section.data[:size])
                 yield replace(declared, sections=declared.sections | {name: other})
         for variable in section.variables:

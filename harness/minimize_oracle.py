@@ -62,7 +62,7 @@ def _beginning(message: str) -> str:
 def kind_of(instruction: str) -> str:
     """What kind an instruction is, as a log prints it: what is called, or its class."""
     if called := _CALLED.match(instruction):
-        return called[1].partition("#")[0]
+        return "a function" if called[1].startswith("pc") else called[1].partition("#")[0]
     opcode = _OPCODE.match(instruction)
     if opcode is None:
         return ""
@@ -93,6 +93,8 @@ class Kernels:
     exact: bool = False
     # to the last object that was the same
     answers: tuple[Answer, ...] = ()
+    # who said no last
+    strictest: str = ""
     loads: int = 0
     _lost: int = 0
 
@@ -116,13 +118,14 @@ class Kernels:
         return answer_of(kernel, seen)
 
     def same(self, data: bytes) -> bool:
-        """Whether every kernel says of it what it has to say."""
-        answers = []
-        for name in self.targets:
-            answers.append(self.load(name, data))
-            if self.key(answers[-1]) != self.keys[name]:
+        """Whether every kernel says of it what it has to say; the one who said no last is first."""
+        answers: dict[str, Answer] = {}
+        for name in sorted(self.targets, key=lambda name: name != self.strictest):
+            answers[name] = self.load(name, data)
+            if self.key(answers[name]) != self.keys[name]:
+                self.strictest = name
                 return False
-        self.answers = tuple(answers)
+        self.answers = tuple(answers[name] for name in self.targets)
         return True
 
     def key(self, answer: Answer) -> Key:

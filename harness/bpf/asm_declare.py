@@ -207,8 +207,10 @@ def _variable(found: Declaring, where: Where, words: list[Word]) -> None:
     section = found.last
     if section not in found.sections:
         raise where.mistake(1, "there is no .globals before this variable")
-    made = found.sections[section]
-    found.sections[section] = replace(made, variables=(*made.variables, _placed(where, words)))
+    made, variable = found.sections[section], _placed(where, words)
+    if variable.offset >= len(made.data):
+        raise where.mistake(1, f"byte {variable.offset} is not in {section}")
+    found.sections[section] = replace(made, variables=(*made.variables, variable))
 
     def tag(text: str) -> None:
         made = found.sections[section]

@@ -9,7 +9,7 @@ as an exception callback does, others nothing that BTF speaks of.
 import struct
 
 from harness.bpf.btf import Kind
-from harness.bpf.declared import NOTHING, Declarations, Globals, Map, Prototype
+from harness.bpf.declared import NOTHING, Declarations, Globals, Map, Prototype, size_of
 from harness.bpf.program import LinkedFunction, Program, RefKind
 from harness.bpf.typewriter import Strings, Types
 from harness.errors import UsageError
@@ -42,7 +42,7 @@ def write(
     types = Types(declared)
     ids = {f.name: _function(program, f, types, declared) for f in program.functions}
     for section in declared.sections.values():
-        _section(section, types)
+        _section(section, types, declared)
     _maps(declared, types)
     _externs(program, declared, types)
     ext = _ext(program, places, ids, types)
@@ -79,7 +79,7 @@ def _variable(types: Types, name: str, type_id: int, linkage: int) -> int:
     return types.add(name, Kind.VAR, 0, type_id, struct.pack("<I", linkage))
 
 
-def _section(section: Globals, types: Types) -> None:
+def _section(section: Globals, types: Types, declared: Declarations) -> None:
     rows = b""
     for each in section.variables:
         number = types.number(each.type)
@@ -87,9 +87,9 @@ def _section(section: Globals, types: Types) -> None:
         variable = _variable(types, each.name, number, _STATIC)
         for text in each.tags:
             types.tag(text, variable)
-        following = [v.offset for v in section.variables if v.offset > each.offset]
-        end = min(following, default=len(section.data))
-        rows += struct.pack("<III", variable, each.offset, end - each.offset)
+        # btf_find_datasec_var() of a kernel passes by what is not as large as its type
+        size = size_of(each.type, declared) or len(section.data) - each.offset
+        rows += struct.pack("<III", variable, each.offset, size)
     if rows:
         types.add(section.name, Kind.DATASEC, len(section.variables), len(section.data), rows)
 

@@ -6,13 +6,14 @@ import pytest
 from harness import cli
 from harness.bpf.asm import assemble_unit
 from harness.bpf.asmtext import render
-from harness.bpf.btf import Kind
+from harness.bpf.btf import Kind, parse
 from harness.bpf.declare import unit_of
 from harness.bpf.declared import size_of
 from harness.bpf.elf import read_object
 from harness.bpf.isa import encode
 from harness.bpf.link import link
 from harness.bpf.program import RefKind
+from harness.bpf.writebtf import write
 from harness.bpf.writeelf import write_object
 from harness.build import PROGS, build
 from harness.errors import UsageError
@@ -113,6 +114,18 @@ def test_types_and_tags_are_those_that_were_written(path):
     assert btf.type(kptr.type_id).id == btf.find(Kind.STRUCT, "node").id
 
 
+def test_a_variable_is_as_large_as_its_type():
+    program, declared = assemble_unit(
+        ".section tc\n.struct bpf_spin_lock 4\n.globals .data.A 24\n"
+        ".variable 0 struct bpf_spin_lock lock\n.variable 8 u64[2] root\n"
+        "r1 = map[.data.A][0]+0\nexit"
+    )
+    body = write(program, {program.functions[0].name: ("tc", 0)}, declared)[0]
+    types = parse(body)
+    section = types.find(Kind.DATASEC, ".data.A")
+    assert [(m.offset, m.size_bytes) for m in section.members] == [(0, 4), (8, 16)]
+
+
 def test_the_linker_puts_in_the_number_of_a_type(path):
     obj = read_object(path)
     linked = link(obj, "entry")
@@ -166,6 +179,7 @@ def test_every_program_can_be_written_down(topic, tmp_path):
         (".member 0 int x", "1:1: there is no .struct or .union before this member"),
         (".struct x 8\n.member 0", "2:10: expected a type"),
         (".variable 0 int x", "1:1: there is no .globals before this variable"),
+        (".globals .bss 8\n.variable 8 int x", "2:1: byte 8 is not in .bss"),
         (".map x", "1:7: expected a type of map, such as array"),
         (".map x tree", "1:8: no type of map 'tree'"),
         (".map x array size 5", "1:14: expected one of key, value, entries, flags, extra, of"),

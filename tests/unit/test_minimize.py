@@ -297,7 +297,7 @@ def test_exactness_is_about_every_message():
 def test_kinds_of_instructions():
     kinds = {
         "(85) call bpf_throw#71958": "bpf_throw", "(95) exit": "exit",
-        "(71) r1 = *(u8 *)(r8 +0)": "LDX", "": "", "(85) call pc+3": "pc+3",
+        "(71) r1 = *(u8 *)(r8 +0)": "LDX", "": "", "(85) call pc+3": "a function",
     }  # fmt: skip
     assert {text: kind_of(text) for text in kinds} == kinds
 
@@ -313,6 +313,8 @@ def test_kinds_of_instructions():
         ("references", "one_of_two", "reference", 12),
         ("throw_in_callbacks", "loop_calls_static", "cannot be called from callback", 12),
         ("ranges", "in_static", "should have been in", 5),
+        ("reference_held_global", "refused", "reference", 9),
+        ("callbacks_of_others", "order_of_tree", "holding a lock", 30),
         ("unguarded_index", "refused", "", 12),
         ("callback_tags", "misspelt", "cannot find exception callback", 2),
     ],
@@ -362,6 +364,7 @@ def test_what_is_accepted_has_nothing_to_keep(capsys):
         (["--minimize", "--model", "--bundle", "x.tar"], "a bundle needs a kernel's answer"),
         (["--minimize", "--tries", "0"], "must be larger than 0"),
         (["--minimize", "-o", "nowhere/x.bpf.s"], "no directory nowhere"),
+        (["--minimize", "--prog", "x"], "no program 'x'"),
         (["--minimize"], "has 8 programs, and one is minimised"),
     ],
 )
@@ -374,6 +377,13 @@ def test_what_only_a_kernel_knows_is_not_shrunk_by_the_model(capsys):
     source = str(PROGS / "reject" / "poison_reached.bpf.c")
     assert cli.main(["repro", source, "--minimize", "--model"]) == 2
     assert "no types of a kernel are given" in capsys.readouterr().err
+
+
+def test_what_depends_on_another_program_is_not_shrunk_by_the_model(capsys):
+    source = str(PROGS / "reject" / "attach.bpf.c")
+    command = ["repro", source, "--prog", "enters_callback", "--minimize", "--model"]
+    assert cli.main([*command, "--kernel", "7.3"]) == 2
+    assert "does not know what 7.3 says of enters_callback by itself" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_assembler_is_named(tmp_path, capsys):
