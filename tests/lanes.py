@@ -311,6 +311,13 @@ def concatenated(parts):
     return _rebuilt(parts[0], (np.concatenate(column) for column in columns))
 
 
+def unlike(value):
+    """Of lanes that are the same in everything, one."""
+    leaves = _leaves(value, [])
+    rows = np.unique(np.stack(leaves, axis=1), axis=0)
+    return _rebuilt(value, (np.ascontiguousarray(column) for column in rows.T))
+
+
 def size_of(value):
     """How many lanes there are."""
     return next(each.size for each in _leaves(value, []) if isinstance(each, np.ndarray))

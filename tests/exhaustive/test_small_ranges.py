@@ -13,16 +13,15 @@ Of each series all ALU operations and comparisons
  - of every range and every constant, at BITS bits; for sub and mul, in which the model takes the
    operands for different things, of every constant and every range too. Of the low half: with the
    constants that are a low half extended by zeros or by its sign, as those of 32 bits are;
- - of every range and every range, at PAIRS bits: of all bits and of the low half.
+ - of every range and every range, at PAIRS bits: of all bits and of the low half;
+ - of every Scalar that can be, whatever its bits, range and low half's range know, and every
+   constant: of 4 bits, and of the low 2.
 A range is unsigned or signed or, of kernels that have arcs, goes over both ends. Then every tracked
 number with every tracked number, at BITS bits.
-
-Not here: a Scalar whose bits, range and low half's range know different things, other than where
-that follows from a range. tests/verify has a choice of those.
 """
 
 import os
-from functools import cache, partial
+from functools import cache, partial, reduce
 
 import lanes
 import numpy as np
@@ -47,11 +46,13 @@ BATCH = 1 << 19
 CONSTANTS = (BITS, "ranges", "constants")
 TURNED = (BITS, "constants", "ranges")
 RANGES = (PAIRS, "ranges", "ranges")
+SCALARS = (4, "scalars", "constants")
+TURNED_SCALARS = (4, "constants", "scalars")
 ALU = [
     (op, what)
     for op in OPERATIONS
-    for what in (CONSTANTS, TURNED, RANGES)
-    if what != TURNED or op in ("sub", "mul")
+    for what in (CONSTANTS, TURNED, RANGES, SCALARS, TURNED_SCALARS)
+    if what[1] != "constants" or op in ("sub", "mul")
 ]
 # a comparison and its opposite at once
 OPPOSITES = [
@@ -119,18 +120,23 @@ def _in_lanes(monkeypatch):
 
 
 class Operands:
-    """Scalars as arrays; each is made of the numbers base, base + 1, ... base + size."""
+    """Scalars as arrays, and the numbers that each is made of.
 
-    def __init__(self, base, size, scalars):
-        self.base, self.size, self.scalars = base, size, scalars
+    Either base, base + 1, ... base + size of `spans`, or those that are true in `held`, an array
+    of operands x numbers.
+    """
+
+    def __init__(self, scalars, spans=None, held=None):
+        self.scalars, self.spans, self.held = scalars, spans, held
 
     def __len__(self):
-        return self.base.size
+        return lanes.size_of(self.scalars)
 
     def some(self, places):
         """Those at these places."""
-        scalars = lanes.changed(self.scalars, lambda leaf: leaf[places])
-        return Operands(self.base[places], self.size[places], scalars)
+        spans = self.spans and tuple(each[places] for each in self.spans)
+        held = None if self.held is None else self.held[places]
+        return Operands(lanes.changed(self.scalars, lambda leaf: leaf[places]), spans, held)
 
 
 def constants(domain, *, low):
@@ -139,7 +145,7 @@ def constants(domain, *, low):
     if low:
         high = numbers & ~domain.low
         numbers = numbers[(high == 0) | (high == (domain.ones & ~domain.low))]
-    return Operands(numbers, 0 * numbers, through(domain.known, (numbers,)))
+    return Operands(through(domain.known, (numbers,)), (numbers, 0 * numbers))
 
 
 def every_range(domain):
@@ -161,15 +167,60 @@ def every_range(domain):
         def spanned(low, more, rule=rule):
             return domain.sync(full.tnum, rule(low, more), full.narrow)
 
-        parts.append((*given, through(spanned, given)))
+        parts.append((through(spanned, given), given))
     found = Operands(*lanes.concatenated(parts))
-    return found.some(np.lexsort((found.size, found.base)))
+    return found.some(np.lexsort(found.spans[::-1]))
+
+
+def every_span(kind):
+    """Every range of a kind, bounds of both signs included, as arrays."""
+    numbers = np.arange(kind.width.ones + 1)
+    if isinstance(kind, ArcKind):
+        return lanes.unlike(through(kind.arc, tuple(map(np.ravel, np.meshgrid(numbers, numbers)))))
+    ends = [each.ravel() for each in np.meshgrid(*[numbers] * 4)]
+    ends = [each[(ends[0] <= ends[1]) & (ends[2] <= ends[3])] for each in ends]
+    ends[2:] = [each + kind.width.lowest for each in ends[2:]]
+    found = lanes.unlike(
+        through(lambda *four: kind.settle(kind.both(four[:2], four[2:])), tuple(ends))
+    )
+    return lanes.changed(
+        found, lambda leaf: leaf[(found.umin <= found.umax) & (found.smin <= found.smax)]
+    )
+
+
+def every_combination(domain):
+    """Every tracked number with every range with every range of the low half, as they come."""
+    known = Tnum(*(np.array(column) for column in zip(*tnums(domain.bits), strict=True)))
+    parts = known, every_span(domain.wide), every_span(domain.narrow)
+    places = np.meshgrid(*(np.arange(lanes.size_of(each)) for each in parts))
+    return scalar.Scalar(
+        *(
+            lanes.changed(part, lambda leaf, place=place: leaf[place.ravel()])
+            for part, place in zip(parts, places, strict=True)
+        )
+    )
+
+
+def every_scalar(domain):
+    """What there can be: combinations after they have informed each other, if any number is left."""
+    found = lanes.unlike(through(domain.sync, every_combination(domain)))
+    numbers = np.arange(domain.ones + 1, dtype=np.uint64)
+    held = (of_scalars(found, domain.bits)[0][:, None] >> numbers & 1).astype(bool)
+    return Operands(found, held=held).some(held.any(axis=1))
+
+
+MADE_BY = {"ranges": every_range, "scalars": every_scalar}
 
 
 @cache
+def made_of(series, bits, what):
+    return MADE_BY[what](domains(series, bits)[0])
+
+
 def operands(series, bits, what, *, low):
-    domain, _ = domains(series, bits)
-    return every_range(domain) if what == "ranges" else constants(domain, low=low)
+    if what == "constants":
+        return constants(domains(series, bits)[0], low=low)
+    return made_of(series, bits, what)
 
 
 # sets of what may come out -----------------------------------------------------------------
@@ -177,10 +228,16 @@ def operands(series, bits, what, *, low):
 
 def unions(sets, which, axis):
     """Sets by number -> by operand: of each the union over its numbers, along an axis."""
+    if which.held is not None:
+        shape = [len(which) if place == axis else 1 for place in range(sets.ndim)]
+        held = [column.reshape(shape) for column in which.held.T]
+        rows = np.split(sets, len(held), axis=axis)
+        return reduce(np.bitwise_or, (np.where(*pair, 0) for pair in zip(held, rows, strict=True)))
     parts = []
-    for base in np.unique(which.base):
-        sizes = which.size[which.base == base]
-        parts.append(np.take(gathered(sets, base, sizes.max() + 1, axis), sizes, axis=axis))
+    bases, sizes = which.spans
+    for base in np.unique(bases):
+        some = sizes[bases == base]
+        parts.append(np.take(gathered(sets, base, some.max() + 1, axis), some, axis=axis))
     return np.concatenate(parts, axis=axis)
 
 
@@ -189,10 +246,9 @@ def batches(firsts, seconds, rows):
 
     `rows`: words x numbers x seconds.
     """
-    bases = np.unique(firsts.base)
-    step = max(1, BATCH * bases.size // (len(firsts) * len(seconds)))
-    for start in range(0, bases.size, step):
-        some = firsts.some(np.isin(firsts.base, bases[start : start + step]))
+    step = max(1, BATCH // len(seconds))
+    for start in range(0, len(firsts), step):
+        some = firsts.some(slice(start, start + step))
         a = lanes.changed(some.scalars, partial(np.repeat, repeats=len(seconds)))
         b = lanes.changed(seconds.scalars, partial(np.tile, reps=len(some)))
         yield a, b, *(unions(each, some, 1).reshape(each.shape[0], -1) for each in rows)
@@ -215,6 +271,18 @@ def some_of(columns):
 # tests -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("series", SERIES)
+@pytest.mark.usefixtures("_in_lanes")
+def test_sync(series):
+    """No number is lost where bits, range and low half's range inform each other."""
+    domain, plain = domains(series, 4)
+    raw = every_combination(domain)
+    made = through(domain.sync, raw)
+    check(of_scalars(raw, 4) & ~of_scalars(made, 4), "{} -> {}", raw, made)
+    for place, parts in some_of(raw):
+        assert plain.sync(*parts) == lanes.one(made, place)
+
+
 @pytest.mark.parametrize("low", [False, True], ids=["whole", "low"])
 @pytest.mark.parametrize(("op", "what"), ALU, ids=named)
 @pytest.mark.parametrize("series", SERIES)
@@ -223,20 +291,24 @@ def test_alu(series, op, what, low):
     """Every number that comes out is one of the result."""
     bits, *kinds = what
     (domain, plain), width = domains(series, bits), bits // 2 if low else bits
+    constants_first = kinds[0] == "constants"
+    table = results(op, width, bits)
+    if constants_first:
+        kinds, table = kinds[::-1], table.T
     firsts, seconds = (operands(series, bits, each, low=low) for each in kinds)
     if op == "neg":
         # which ignores it
         seconds = seconds.some([0])
-    rows = unions(singles(bits)[:, results(op, width, bits)], seconds, 2)
 
     def apply(a, b):
         return transfer.apply(domain, op, a, b, whole=not low)
 
-    for a, b, reached in batches(firsts, seconds, [rows]):
-        made = through(apply, (a, b))
-        check(reached & ~of_scalars(made, bits), f"{{}} {op} {{}} = {{}}", a, b, made)
-        for place, pair in some_of((a, b)):
-            assert plain.alu(op, *pair, width) == lanes.one(made, place)
+    for a, b, reached in batches(firsts, seconds, [unions(singles(bits)[:, table], seconds, 2)]):
+        pair = (b, a) if constants_first else (a, b)
+        made = through(apply, pair)
+        check(reached & ~of_scalars(made, bits), f"{{}} {op} {{}} = {{}}", *pair, made)
+        for place, one_pair in some_of(pair):
+            assert plain.alu(op, *one_pair, width) == lanes.one(made, place)
 
 
 def answered(domain, ops, a, b, width):
@@ -249,7 +321,7 @@ def answered(domain, ops, a, b, width):
 
 
 @pytest.mark.parametrize("low", [False, True], ids=["whole", "low"])
-@pytest.mark.parametrize("what", [CONSTANTS, RANGES], ids=named)
+@pytest.mark.parametrize("what", [CONSTANTS, RANGES, SCALARS], ids=named)
 @pytest.mark.parametrize("ops", OPPOSITES, ids=named)
 @pytest.mark.parametrize("series", SERIES)
 @pytest.mark.usefixtures("_in_lanes")
