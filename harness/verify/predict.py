@@ -16,6 +16,7 @@ from harness.sim import semantics
 from harness.sim.semantics import Profile
 from harness.verify import (
     attach,
+    created_maps,
     exceptions,
     known_bugs,
     loading,
@@ -111,6 +112,7 @@ class _Run:
         return Prediction(Verdict.ACCEPT, bugs=self._bugs(), explored=insns)
 
     def _check(self) -> None:
+        created_maps.check(self.subject.obj)
         ownedtypes.require_taken(self.subject.obj)
         structure.check(self.subject, self.graph)
         attach.check(self.subject, self.environment, self.onto)
