@@ -142,7 +142,8 @@ REFUSED_DATA: tuple[Rule, ...] = (
     ),
     Rule(
         "not-constant", _CALL,
-        (r"R(?P<register>\d+) must be a known constant",),
+        (r"R(?P<register>\d+) must be a known constant", r"R(?P<register2>\d+) is not a const",
+         r"R(?P<register3>\d+) is not a known constant'"),
         "this argument must be the same number on every path",
         "pass a constant, such as sizeof of the buffer",
         f"check_kfunc_args(), {_VERIFIER}",
@@ -165,7 +166,8 @@ REFUSED_DATA: tuple[Rule, ...] = (
     ),
     Rule(
         "wrong-map", _CALL,
-        (r"cannot pass map_type \d+ into func .*",),
+        (r"cannot pass map_type \d+ into func .*", r"expected prog array map for tail call",
+         r"kernel subsystem misconfigured verifier"),
         "the helper does not work on maps of this type",
         "pass a map of the type that the helper is made for",
         f"check_map_func_compatibility(), {_VERIFIER}",

@@ -171,6 +171,23 @@ def _remedy(reg: Reg, expected: str) -> str:
     return "pass what is asked for"
 
 
+def _constant_size(walk: Walk, reg: Reg, number: int) -> int:
+    """How much is to be reserved. Rejects what is not the same on every path."""
+    late = walk.release >= (7, 0)
+    if reg.const is None:
+        words = f"R{number} is not a const" if late else f"R{number} is not a known constant'"
+        walk.reject(
+            Category.CALL_TYPE,
+            words,
+            errno=22 if late else 13,
+            why="how much is reserved must be known when the program is loaded",
+            fix="reserve the largest size; bpf_ringbuf_output() takes one that varies",
+        )
+    if late and reg.const >> 32:
+        walk.reject(Category.CALL_TYPE, f"R{number} allocation size exceeds u32 max")
+    return reg.const
+
+
 _IN_WORDS = {"fp": "a pointer into the stack", "scalar": "a number", "ctx": "the context"}
 
 
@@ -223,9 +240,7 @@ def _check_kind(  # one argument of one call
             write=before.writes, zero_size=kind == "size0", raw=before.uninit,
         )  # fmt: skip
     elif kind == "alloc_size0":
-        if reg.const is None:
-            walk.reject(Category.CALL_TYPE, f"R{number} is not a known constant'", errno=13)
-        passed.size = reg.const
+        passed.size = _constant_size(walk, reg, number)
     elif kind == "func":
         passed.function = reg.what
     elif kind == "lock":

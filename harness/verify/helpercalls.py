@@ -224,6 +224,7 @@ def _special(walk: Walk, name: str, passed: Passed) -> None:
 
 
 # of kernels that have check_resource_leak()
+_NO_PROGRAMS = ("kernel subsystem misconfigured verifier", "expected prog array map for tail call")
 _WOULD_LEAK: Final = "{{[\\s\\S]*}}tail_call would lead to reference leak"
 
 
@@ -242,7 +243,7 @@ def _tail_call(walk: Walk, passed: Passed) -> None:
     view = passed.map
     state = walk.state
     if view is not None and view.type != MapType.PROG_ARRAY:
-        walk.reject(Category.CALL_TYPE, "expected prog array map for tail call")
+        walk.reject(Category.CALL_TYPE, _NO_PROGRAMS[walk.release >= (6, 13)])
     if state.held("ptr"):
         leaked = state.held("ptr")[0]
         walk.reject(

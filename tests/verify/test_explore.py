@@ -245,6 +245,17 @@ C = {
         bpf_throw(1); return 0;""",
         {"6.12": ACCEPT},
     ),
+    "as much as the packet has": (
+        """__u64 *e = bpf_ringbuf_reserve(&events, skb->len, 0);
+        if (e) bpf_ringbuf_discard(e, 0);
+        return 0;""",
+        {"6.12": ("R2 is not a known constant'", 13), "7.3": ("R2 is not a const", 22)},
+    ),
+    "a tail call through a map that is none": (
+        "bpf_tail_call(skb, &words, 1); return 0;",
+        {"6.12": ("kernel subsystem misconfigured verifier", 22),
+         "6.18": ("expected prog array map for tail call", 22)},
+    ),
     "beyond what was reserved": (
         """__u64 *e = bpf_ringbuf_reserve(&events, 8, 0);
         if (!e) return 0;
