@@ -214,7 +214,11 @@ def _missing_hook(case: Case, target: Target, observed: Observation) -> tuple[Di
 
 def _mistaken(case: Case, target: Target, error: UsageError) -> Result:
     provenance = Provenance(source=target.name, kernel=target.release)
-    observed = Observation(Verdict.REJECTED, message=error.message, provenance=provenance)
+    # others wrote that case: it wants what this machine's libbpf or kernel does not know
+    verdict = Verdict.UNSUPPORTED if case.loading.alone else Verdict.REJECTED
+    observed = Observation(verdict, message=error.message, provenance=provenance)
+    if case.loading.alone:
+        return Result(case, target.name, observed)
     rule = "the case can be run as it is written"
     wrong = Difference("case", "can run", str(error), rule, ("invariant", "kernel"))
     return Result(case, target.name, observed, None, (wrong,))

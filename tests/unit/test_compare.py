@@ -7,7 +7,7 @@ from harness import compare as module
 from harness.compare import compare
 from harness.errors import UsageError
 from harness.logmatch import missing, normalise, useful_lines
-from harness.model import Case, Difference, Expectation, Input, Observation, Verdict
+from harness.model import Case, Difference, Expectation, Input, Loading, Observation, Verdict
 
 RELEASE = "6.12.107+deb13-amd64"
 CASE = Case("throw/depth/x", "x.bpf.o", "x", "tc", "test_run")
@@ -122,6 +122,10 @@ def test_nothing_judged(simulated):
 def test_success_alone_judges_nothing_but_a_load(hook, judged):
     found = differ(Expectation(Verdict.RAN), None, hook=hook)
     assert [item[2] for item in found] == ([] if judged else ["nothing judged this case"])
+
+
+def test_success_is_all_that_a_selftest_of_the_kernel_may_want():
+    assert differ(Expectation(Verdict.RAN), None, loading=Loading(alone=True)) == []
 
 
 def test_global_alone_judges():

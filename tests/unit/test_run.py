@@ -7,7 +7,7 @@ import pytest
 
 from harness import run
 from harness.errors import MachineLostError, UsageError, WorldError
-from harness.model import Difference, Expectation, Observation, Result, Verdict
+from harness.model import Difference, Expectation, Loading, Observation, Result, Verdict
 from harness.report.outcome import Outcome, outcome
 from tests.fake_target import FakeTarget, case, ran
 
@@ -92,6 +92,17 @@ def test_a_mistake_in_one_case_fails_that_case_only():
     assert [result.agree for result in results] == [True, False, True]
     assert results[1].observed.message == "frame too long"
     assert results[1].differences
+
+
+def test_what_a_machine_does_not_know_of_a_selftest_is_no_failure():
+    """The object is somebody else's: this libbpf may be too old for it."""
+    (first, *_) = CASES
+    theirs = dataclasses.replace(first, loading=Loading(alone=True))
+    answers = {first.id: _raises(UsageError("bad map relo against 'jt0'"))}
+    (result,) = run.run_cases(FakeTarget("vm-6.12", answers), [theirs])
+    assert result.observed.verdict is Verdict.UNSUPPORTED
+    assert result.observed.message == "bad map relo against 'jt0'"
+    assert not result.differences
 
 
 def test_what_stays_after_everything_is_a_difference_of_the_last_case():
