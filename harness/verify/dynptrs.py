@@ -57,7 +57,14 @@ def check(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
             why=f"R{number} points to no dynptr that holds a reference",
             certain=True,
         )
-    alive = slots and all(frame.stack.get(at, EMPTY).kinds == _KINDS for at in slots)
+    if slots is None:
+        walk.reject(
+            Category.RESOURCE_LIFETIME,
+            _misplaced(reg),
+            why=f"R{number} does not point to two whole slots of the stack",
+            certain=True,
+        )
+    alive = all(frame.stack.get(at, EMPTY).kinds == _KINDS for at in slots)
     if not alive or found is None or not found.what[2]:
         walk.reject(
             Category.RESOURCE_LIFETIME,

@@ -101,7 +101,8 @@ def said(lines):
         explaining = line.startswith(_EXPLAINS) or (
             explaining and (indented or bool(_TITLE.match(line)))
         )
-        if not explaining and not _DULL.match(line):
+        # it may stand behind an instruction
+        if not explaining and (not _DULL.match(line) or "infinite loop" in line):
             yield line
 
 

@@ -4,9 +4,11 @@
     .venv/bin/python tests/campaign/verdicts.py --kernel 6.12 --kernel 7.3 --programs 5000 --seed 1
     .venv/bin/python tests/campaign/verdicts.py --kernel 6.12 --programs 1 --seed 4711 --log
     .venv/bin/python tests/campaign/verdicts.py --kernel 7.3 progs/throw mine.bpf.c
+    .venv/bin/python tests/campaign/verdicts.py --kernel 6.18 --made 20 --programs 2000
 
-Each seed is a program: fifty neighbours are made of the same one of progs/ (or of PATHs), with one
-to three instructions changed (mutants.py). libbpf loads that one in a guest, and the kernel is
+Each seed is a program: fifty neighbours are made of the same one of progs/ (or of PATHs, or of
+objects made at random, grammar.py), with one to three instructions changed (mutants.py); the first
+of the fifty is left as it is. libbpf loads that one in a guest, and the kernel is
 asked about all fifty (loads.py). Listed is what the model predicted wrongly: verdict, errno or
 words. What it calls unknown is counted; the kernel is not asked. Exit code 1 where something was
 wrong. Not a part of `make test`.
@@ -23,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grammar
 import paramiko
 from mutants import Mutant, mutant
 
@@ -46,6 +49,8 @@ from harness.verify.prediction import NotModelled, Prediction, Rejection, Subjec
 NEIGHBOURS = 50
 _PLACE = "/run/verdicts"
 _TIMEOUT_S = 300.0
+# instructions that the model explores before it calls a program unknown
+_BUDGET = 4000
 # of wrong ones of which the same is said
 _SHOWN = 3
 # the kernel would crash while it loads these
@@ -135,6 +140,17 @@ def objects(paths: Sequence[str]) -> list[Path]:
     return found
 
 
+def write_sources(count: int, seed: int, into: Path) -> list[str]:
+    """Sources of random programs, ten in each; their paths."""
+    into.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number in range(seed, seed + count):
+        path = into / f"made_{number}.bpf.c"
+        path.write_text(grammar.source(str(number)))
+        found.append(str(path))
+    return found
+
+
 def bases(paths: Sequence[str], series: str, environment: Environment) -> list[Base]:
     """Everything that links."""
     found = []
@@ -150,15 +166,20 @@ def bases(paths: Sequence[str], series: str, environment: Environment) -> list[B
 
 
 def samples(
-    among: Sequence[Base], seeds: range, series: str, environment: Environment
+    among: Sequence[Base],
+    seeds: range,
+    series: str,
+    environment: Environment,
+    budget: int = _BUDGET,
 ) -> Iterator[Sample]:
     """What each seed stands for."""
     for seed in seeds:
         base = random.Random(f"base {seed // NEIGHBOURS}").choice(among)
-        made = mutant(base.program, f"{seed}")
+        as_it_is = not seed % NEIGHBOURS
+        made = Mutant(base.program, {}) if as_it_is else mutant(base.program, f"{seed}")
         subject = Subject(base.obj, made.program, semantics.profile(series))
         try:
-            found = predict_linked(subject, environment=environment)
+            found = predict_linked(subject, environment=environment, budget=budget)
         except Exception:
             print(f"seed {seed}: {base} with {made}: the model breaks down", file=sys.stderr)
             raise
@@ -235,7 +256,7 @@ def campaign(target: Target, arguments: argparse.Namespace) -> Tally:
     for first in range(arguments.seed, last, arguments.batch):
         seeds = range(first, min(first + arguments.batch, last))
         asked = []
-        for sample in samples(among, seeds, series, environment):
+        for sample in samples(among, seeds, series, environment, arguments.budget):
             if sample.found.verdict is Verdict.UNKNOWN:
                 tally.outcomes["unknown"] += 1
                 tally.unknown[sample.found.why] += 1
@@ -284,13 +305,20 @@ def main() -> int:
     parser.add_argument("paths", nargs="*", help="sources or objects (default: progs/)")
     parser.add_argument("--seed", type=int, help="the first (default: random; it is printed)")
     parser.add_argument("--programs", type=int, default=1000)
+    parser.add_argument(
+        "--made", type=int, default=0, metavar="N", help="make N objects of programs"
+    )
     parser.add_argument("--batch", type=int, default=200, help="programs asked about at once")
+    parser.add_argument("--budget", type=int, default=_BUDGET, help="instructions explored")
     parser.add_argument("--reasons", type=int, default=8, help="most reasons for `unknown` shown")
     parser.add_argument("--log", action="store_true", help="print the kernel's whole log of each")
     arguments = parser.parse_args()
     if arguments.seed is None:
         arguments.seed = random.randrange(1 << 30)
     settings, wrong = config.resolve(arguments), 0
+    if arguments.made:
+        into = build.PROGS.parent / "build" / "verdicts"
+        arguments.paths += write_sources(arguments.made, arguments.seed, into)
     for kernel in settings.kernel or ("default",):
         with open_target(f"vm:{kernel}", settings) as target:
             wrong += campaign(target, arguments).wrong
