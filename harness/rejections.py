@@ -152,17 +152,24 @@ def _section(rule: Rule, broken: list[_Entry], entries: list[_Entry]) -> Iterato
     yield "| kernels | errno | the log says |"
     yield "|---|---|---|"
     yield from _messages(rule, broken)
-    yield from _example(broken, entries)
+    yield from _example(rule, broken, entries)
     yield "\n| program | what it does | " + " | ".join(SERIES) + " |"
     yield "|---|---|" + "---|" * len(SERIES)
     for entry in broken:
         cells = " | ".join(_cells(rule, entry))
         link = f"[{entry.case.program}](../progs/reject/{entry.source.name})"
-        yield f"| {link} | {what_it_is(_text(entry), entry.case.program)} | {cells} |"
+        yield f"| {link} | {_about(entry)} | {cells} |"
     near = dict.fromkeys(e.case.program for e in _near(broken, entries))
     if near:
         yield "\nNear misses, which load: " + ", ".join(f"`{name}`" for name in near) + "."
     yield ""
+
+
+def _about(entry: _Entry) -> str:
+    """What a program does, as far as its source says; else where, or its name in words."""
+    section = entry.case.section.removeprefix("?")
+    other = entry.case.program.replace("_", " ") if section == "tc" else f"section `{section}`"
+    return what_it_is(_text(entry), entry.case.program) or other
 
 
 def _near(broken: list[_Entry], entries: Iterable[_Entry]) -> list[_Entry]:
@@ -195,10 +202,10 @@ def _cells(rule: Rule, entry: _Entry) -> Iterator[str]:
             yield f"refused: [{found.name}](#{found.name})"
 
 
-def _example(broken: list[_Entry], entries: list[_Entry]) -> Iterator[str]:
+def _example(rule: Rule, broken: list[_Entry], entries: list[_Entry]) -> Iterator[str]:
     """The refused program and the near miss of one file that are most alike."""
     # one that every series refuses, for its reader may have any
-    whole = [each for each in broken if all(map(_is_refused, each.claims))] or broken
+    whole = [each for each in broken if all(found is rule for found in _rules(each))] or broken
     alone = [shown for each in whole if (shown := _shown(each))]
     pairs = [
         (mine, theirs)
@@ -224,7 +231,11 @@ def _worth(pair: tuple[str, str]) -> float:
 
 
 def _shown(entry: _Entry) -> str:
-    found = excerpt(_text(entry), entry.case.program, entry.case.section)
+    text, case = _text(entry), entry.case
+    # what attaches to a program may be what is refused
+    others = [(each.program, f"{each.kind}/{each.target}") for each in case.companions]
+    parts = [excerpt(text, *each) for each in [(case.program, case.section), *others]]
+    found = "\n\n".join(parts) if all(parts) else ""
     return found if found.count("\n") < _LONGEST else ""
 
 

@@ -25,12 +25,12 @@ def first_comment(text: str) -> str:
 
 
 def what_it_is(text: str, program: str) -> str:
-    """The comment above a program, else the source's where it is the only one, else its name."""
+    """The comment above a program, the source's where it is the only one; "" for none."""
     if program == "refused":
         return first_comment(text).partition(". ")[0].rstrip(".").replace("|", "\\|")
     comment = re.match(r"/\*(.*?)\*/", text[_start(text, program) :], re.DOTALL)
     if comment is None or _BANNER in comment[1]:
-        return program.replace("_", " ")
+        return ""
     return _in_one_line(comment[1]).rstrip(".").replace("|", "\\|")
 
 
