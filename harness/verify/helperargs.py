@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from harness.verify.walk import Walk
 
 _MEMORY: Final = frozenset({r.STACK, r.PACKET, r.PACKET_META, r.MAP_KEY, r.MAP_VALUE, r.MEM, r.BUF})
+# record_func_map()
+_WRITES_MAP: Final = frozenset({
+    "map_update_elem", "map_delete_elem", "map_push_elem", "map_pop_elem",
+})  # fmt: skip
 # kind of an argument -> types of registers that may be passed
 _TYPES: Final[dict[str, frozenset[int]]] = {
     "scalar": frozenset({r.SCALAR}),
@@ -87,6 +91,14 @@ def check(walk: Walk, proto: Prototype) -> Passed:
     passed = Passed()
     for number, arg in enumerate(proto.args, 1):
         _check(walk, proto, number, arg, passed)
+    if passed.map is not None and passed.map.read_only and proto.name in _WRITES_MAP:
+        walk.reject(
+            Category.MEMORY,
+            "write into map forbidden",
+            errno=13,
+            why=f"programs may only read the map {passed.map.name}",
+            fix="write it from user space",
+        )
     return passed
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG
 _READ_ONLY: Final = 1 << 7
+# dev_map_init_map(): a look-up gives the kernel's own entry
+_READ_ONLY_TYPES: Final = frozenset({MapType.DEVMAP, MapType.DEVMAP_HASH})
 _WRITE_ONLY: Final = 1 << 8
 # BPF_F_INNER_MAP: maps of other sizes may take its place
 _INNER_MAP: Final = 1 << 12
@@ -86,7 +88,7 @@ def _view(obj: Object, m: MapDef) -> MapView:
         max_entries=m.max_entries,
         special=spans(obj.btf, m.value_type_id),
         inner=_view(obj, m.inner) if m.inner is not None else None,
-        read_only=bool(m.flags & _READ_ONLY),
+        read_only=bool(m.flags & _READ_ONLY) or m.type in _READ_ONLY_TYPES,
         write_only=bool(m.flags & _WRITE_ONLY),
         varies=bool(m.flags & _INNER_MAP),
         value_type_id=m.value_type_id,

@@ -201,6 +201,8 @@ struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, _
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, __u32);
          __type(value, __u64[4]); } words SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_DEVMAP_HASH); __uint(max_entries, 8); __type(key, __u32);
+         __type(value, __u32); } devices SEC(".maps");
 """
 # what happens -> (body of a tc program in C, {series: ...} as above)
 C = {
@@ -244,6 +246,20 @@ C = {
         bpf_ringbuf_discard(e, 0);
         bpf_throw(1); return 0;""",
         {"6.12": ACCEPT},
+    ),
+    "a device's entry": (
+        """__u32 k = 0; __u32 *v = bpf_map_lookup_elem(&devices, &k); return v ? *v : 0;""",
+        {"6.12": ACCEPT},
+    ),
+    "a device's entry, written": (
+        """__u32 k = 0; __u32 *v = bpf_map_lookup_elem(&devices, &k);
+        if (v) *v = 1;
+        return 0;""",
+        {"6.12": ("write into map forbidden, value_size=4 off=0 size=4", 13)},
+    ),
+    "a device's entry, replaced": (
+        """__u32 k = 0; return bpf_map_update_elem(&devices, &k, &k, 0);""",
+        {"6.12": ("write into map forbidden", 13)},
     ),
     "as much as the packet has": (
         """__u64 *e = bpf_ringbuf_reserve(&events, skb->len, 0);
