@@ -117,7 +117,8 @@ def run(
                 return _by_kernels(work, kernels)
         except _NobodyError:
             work.notes.append("no kernel could be asked: the verifier model answered alone")
-            return _by_model(work, names)
+            code = _by_model(work, names)
+            return code if code == Exit.INTERRUPTED else Exit.LOST
 
 
 class _NobodyError(Exception):
@@ -181,10 +182,11 @@ def _first_answers(work: _Work, kernels: Kernels) -> list[Answer]:
             del kernels.targets[name]
             continue
         if seen.verdict not in (Verdict.RAN, Verdict.REJECTED):
+            died = seen.verdict in (Verdict.CRASHED, Verdict.HUNG)
             raise UsageError(
-                f"{name}: {seen.verdict}: {seen.message.splitlines()[0] if seen.message else ''}: "
-                "only what a kernel accepts or refuses is minimised",
-                fix=_FIX_CRASH,
+                f"{name}: {seen.verdict}: {seen.message.partition(chr(10))[0]}: only what a kernel "
+                "accepts or refuses is minimised",
+                fix=_FIX_CRASH if died else "",
             )
         found.append(answer_of(name, seen))
     if not found:
@@ -356,6 +358,9 @@ def _finish(work: _Work, outcome: Outcome, last: Sequence[Answer]) -> int:
         _write(arguments.out, source.encode())
     if arguments.bundle and last:
         _write(arguments.bundle, _bundle(outcome, source, last))
+    elif arguments.bundle:
+        why = "no kernel has loaded the small one"
+        print(f"bpfthrow: {arguments.bundle} was not written: {why}", file=sys.stderr)
     written = str(arguments.out or "")
     if arguments.json:
         print(json.dumps(document(outcome, source), indent=1))

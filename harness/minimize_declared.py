@@ -105,6 +105,8 @@ def _sections(declared: Declarations, _draft: Draft) -> Iterator[Declarations]:
 
 def _structs(declared: Declarations, _draft: Draft) -> Iterator[Declarations]:
     for name, struct in declared.structs.items():
+        # its name may be enough
+        yield replace(declared, structs={k: s for k, s in declared.structs.items() if k != name})
         for other in _plainer_structs(struct):
             yield replace(declared, structs=declared.structs | {name: other})
 

@@ -475,14 +475,21 @@ def test_what_takes_the_kernel_down_is_not_minimised(guests, capsys):
     assert "only what a kernel accepts or refuses is minimised" in capsys.readouterr().err
 
 
-def test_a_kernel_that_is_not_there_is_left_out_and_without_any_the_model_answers(guests, capsys):
+def test_a_kernel_that_is_not_there_is_left_out_and_without_any_the_model_answers(
+    guests, tmp_path, capsys
+):
     guests["7.3"] = ModelTarget("7.3", lost=True)
     assert cli.main(["repro", ITERATOR, "--minimize", *BOTH, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in found["kept"]] == ["6.12"]
     assert found["notes"] == ["7.3 could not be asked"]
-    assert cli.main(["repro", ITERATOR, "--minimize", "--kernel", "7.3", "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
+    bundle = tmp_path / "small.tar"
+    command = ["repro", ITERATOR, "--minimize", "--kernel", "7.3", "--json"]
+    assert cli.main([*command, "--bundle", str(bundle)]) == 128
+    said = capsys.readouterr()
+    assert "small.tar was not written" in said.err
+    assert not bundle.exists()
+    found = json.loads(said.out)
     assert [row["name"] for row in found["kept"]] == ["model of 7.3"]
     assert "no kernel could be asked: the verifier model answered alone" in found["notes"]
 
