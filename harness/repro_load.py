@@ -124,7 +124,8 @@ def _seen(target: Target, case: Case) -> Observation:
     except WorldError as error:
         if _LATE not in error.message:
             return _lost(error)
-        said = f"no answer in time: too many paths to follow, perhaps ({error.message})"
+        limit = error.message.partition(_LATE)[2].strip()
+        said = f"no answer within {limit}: too many paths to follow, perhaps"
         return Observation(Verdict.HUNG, message=said, log=error.evidence)
 
 
