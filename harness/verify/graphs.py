@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from harness.verify import helpermem, locks, objects
 from harness.verify import registers as r
+from harness.verify.callbacks import push_callback
 from harness.verify.frames import Callback
-from harness.verify.helpercalls import acquire, push_callback
+from harness.verify.helpercalls import acquire
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, scalar
 

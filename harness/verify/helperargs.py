@@ -157,7 +157,8 @@ def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
     if reg.type == r.MEM and reg.flags & r.RDONLY and arg.kind in ("mem", "value") and arg.writes:
         wrong = True
     if arg.kind in ("btf", "btf_sock") and (reg.type == r.BTF_ID or arg.kind == "btf"):
-        if not (arg.what == "*" and reg.type == r.BTF_ID and reg.flags == r.ALLOC):
+        own = arg.what == "*" and reg.type == r.BTF_ID and reg.flags == r.ALLOC
+        if not own and not _is_kernels(arg, reg):
             walk.unknown(f"{type_name(reg)} passed as a kernel's object")
         return
     if not wrong:
@@ -201,6 +202,12 @@ def _constant_size(walk: Walk, reg: Reg, number: int) -> int:
 
 
 _IN_WORDS = {"fp": "a pointer into the stack", "scalar": "a number", "ctx": "the context"}
+
+
+def _is_kernels(arg: Arg, reg: Reg) -> bool:
+    """An object of the kernel, of the very type that is wanted."""
+    whole = reg.type == r.BTF_ID and not reg.off and reg.num is None
+    return whole and reg.flags == r.TRUSTED and reg.what == ("kernel", f"btf:{arg.what}")
 
 
 def _expected(walk: Walk, arg: Arg) -> str:
@@ -275,7 +282,7 @@ def _check_map(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> N
 def _check_kept(walk: Walk, number: int, arg: Arg, reg: Reg, passed: Passed) -> None:
     if arg.kind == "kptr":
         passed.kept = objects.kept_at(walk, reg)
-    else:
+    elif arg.what == "*":
         objects.check_kept(walk, number, reg, passed.kept)
 
 

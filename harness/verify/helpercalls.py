@@ -7,13 +7,13 @@ kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from harness.bpf.helper_names import NAMES
 from harness.bpf.mapdef import MapType
-from harness.verify import dynptrs, helperargs, prototypes, throws
+from harness.verify import callbacks, dynptrs, helperargs, prototypes, throws
 from harness.verify import registers as r
-from harness.verify.frames import Callback, Frame, Ref, State
+from harness.verify.frames import Ref
 from harness.verify.globals import forget_packets
 from harness.verify.prediction import Category
 from harness.verify.registers import Reg, scalar, type_name
@@ -25,13 +25,8 @@ if TYPE_CHECKING:
     from harness.verify.scalar import Scalar
     from harness.verify.walk import Walk
 
-_ENOTSUPP: Final = 524
 _GPL: Final = frozenset({
     "GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL",
-})  # fmt: skip
-_EACH: Final = frozenset({
-    MapType.HASH, MapType.LRU_HASH, MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH, MapType.ARRAY,
-    MapType.PERCPU_ARRAY,
 })  # fmt: skip
 # helpers that give a string's length or a negative error number
 _LENGTHS: Final = frozenset({
@@ -49,7 +44,7 @@ _SOCKETS: Final = {
 _TAIL_CALLS_RETURN: Final = (6, 18)
 # helpers with rules of their own that are not here
 _NOT_HERE: Final = frozenset({
-    "bpf_snprintf", "bpf_set_retval", "bpf_find_vma",
+    "bpf_snprintf", "bpf_set_retval",
     "bpf_per_cpu_ptr", "bpf_this_cpu_ptr", "bpf_get_func_arg", "bpf_get_func_ret", "bpf_d_path",
 })  # fmt: skip
 
@@ -204,21 +199,8 @@ def acquire(walk: Walk) -> int:
 def _special(walk: Walk, name: str, passed: Passed) -> None:
     if name == "bpf_tail_call":
         _tail_call(walk, passed)
-    elif name == "bpf_loop":
-        top = walk.regs[1].num
-        if walk.regs[1].type != r.SCALAR or top is None:
-            _refuse_precision(walk)
-        frame = walk.state.frames[-1]
-        if frame.unrolled < top.umax:
-            _push_loop(walk, passed)
-        else:
-            frame.unrolled = 0
-    elif name == "bpf_for_each_map_elem":
-        _push_each(walk, passed)
-    elif name == "bpf_timer_set_callback":
-        _push_late(walk, passed)
-    elif name == "bpf_user_ringbuf_drain":
-        _push_drain(walk, passed)
+    elif name in callbacks.HELPERS:
+        callbacks.HELPERS[name](walk, passed)
     elif name == "bpf_get_local_storage" and walk.regs[2].const != 0:
         walk.reject(Category.CALL_TYPE, "get_local_storage() doesn't support non-zero flags")
 
@@ -226,17 +208,6 @@ def _special(walk: Walk, name: str, passed: Passed) -> None:
 # of kernels that have check_resource_leak()
 _NO_PROGRAMS = ("kernel subsystem misconfigured verifier", "expected prog array map for tail call")
 _WOULD_LEAK: Final = "{{[\\s\\S]*}}tail_call would lead to reference leak"
-
-
-def _refuse_precision(walk: Walk) -> NoReturn:
-    """mark_chain_precision() of a pointer, which nobody ruled out before 7.0 (a bug)."""
-    walk.reject(
-        Category.CALL_TYPE,
-        "verifier bug: backtracking misuse" if walk.release >= (6, 17) else "",
-        errno=14,
-        why="the number of rounds is a pointer; the kernel warns of a bug of its own",
-        fix="pass a number",
-    )
 
 
 def _tail_call(walk: Walk, passed: Passed) -> None:
@@ -266,70 +237,6 @@ def _tail_call(walk: Walk, passed: Passed) -> None:
         throws.check_tail_call(walk)
 
 
-def push_callback(walk: Walk, index: int, callback: Callback) -> State:
-    """A state in front of the function that is called back; its registers are still to set."""
-    from harness.verify.calls import enter  # noqa: PLC0415  # a circle otherwise
-
-    start = walk.program.functions[index].start
-    walk.explored.callbacks.add(start)
-    other = walk.state.copy()
-    frame = enter(walk, other, index)
-    frame.callback = callback
-    other.unroll += 1
-    other.frames[-2].unrolled += 1
-    walk.state.frames[-1].unrolled = 0
-    walk.push(other, start)
-    return other
-
-
-def _push_loop(walk: Walk, passed: Passed) -> None:
-    assert passed.function is not None
-    other = push_callback(walk, passed.function, Callback(0, 1))
-    regs, caller = other.frames[-1].regs, other.frames[-2].regs
-    regs[1] = scalar(walk.domain.unknown)
-    regs[2] = caller[3]
-
-
-def _push_each(walk: Walk, passed: Passed) -> None:
-    assert passed.function is not None
-    view = passed.map
-    assert view is not None
-    if view.type not in _EACH:
-        walk.reject(Category.CALL_TYPE, "callback function not allowed for map", errno=_ENOTSUPP)
-    other = push_callback(walk, passed.function, Callback(0, 1))
-    regs, caller = other.frames[-1].regs, other.frames[-2].regs
-    regs[1] = caller[1]
-    regs[2] = Reg(r.MAP_KEY, what=view)
-    regs[3] = Reg(r.MAP_VALUE, what=view, id=walk.new_id() if walk.release >= (7, 0) else 0)
-    regs[4] = caller[3]
-
-
-def _push_drain(walk: Walk, passed: Passed) -> None:
-    assert passed.function is not None
-    other = push_callback(walk, passed.function, Callback(0, 1))
-    regs, caller = other.frames[-1].regs, other.frames[-2].regs
-    caller[0] = r.UNREADABLE
-    regs[1] = Reg(r.DYNPTR)
-    regs[2] = caller[3]
-
-
-def _push_late(walk: Walk, passed: Passed) -> None:
-    """push_async_cb(): a timer's function runs later, by itself."""
-    assert passed.function is not None
-    start = walk.program.functions[passed.function].start
-    walk.explored.callbacks.add(start)
-    walk.explored.late_callbacks.add(start)
-    frame = Frame(passed.function, -1, 0)
-    frame.callback = Callback(0, 0, late=True)
-    frame.regs[1] = Reg(r.MAP_PTR, what=passed.timer)
-    frame.regs[2] = Reg(r.MAP_KEY, what=passed.timer)
-    frame.regs[3] = Reg(r.MAP_VALUE, what=passed.timer, id=walk.new_id())
-    other = State(frame)
-    other.entry = walk.state.entry + 1
-    other.trail = walk.state.trail
-    walk.todo.append((other, start, walk.pc))
-
-
 # ---- results ------------------------------------------------------------------------------------
 
 
@@ -341,23 +248,7 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
     if returns.kind == "int":
         return scalar(_number(walk, name, passed))
     if returns.kind == "value":
-        view = passed.map
-        assert view is not None
-        if view.type in (MapType.SOCKMAP, MapType.SOCKHASH, MapType.XSKMAP):
-            walk.unknown(f"a value of a {MapType(view.type).name.lower()}")
-        if (
-            name == "bpf_map_lookup_elem"
-            and passed.key is not None
-            and passed.key < view.max_entries
-        ):
-            if view.varies and walk.release < (7, 0):
-                walk.unknown("a constant index into an inner map of varying size")
-            flags = flags if view.varies else 0
-        locked = any(kind == "bpf_spin_lock" for kind, _, _ in view.special)
-        number = walk.new_id() if flags or locked else 0
-        if view.inner is not None and (not flags or walk.release >= (7, 0)):
-            return Reg(r.MAP_PTR, what=view.inner, flags=flags, id=number)
-        return Reg(r.MAP_VALUE, what=view, flags=flags, id=number)
+        return _value(walk, name, passed, flags)
     if returns.kind == "ringbuf":
         ref = acquire(walk)
         return Reg(r.MEM, size=passed.size, flags=flags | r.RINGBUF, id=ref, ref=ref)
@@ -367,10 +258,29 @@ def _result(walk: Walk, name: str, proto: Prototype, passed: Passed) -> Reg:
             return Reg(kind, flags=flags, id=walk.new_id(), ref=passed.ref)
         ref = acquire(walk) if name in prototypes.ACQUIRES else 0
         return Reg(kind, flags=flags, id=ref or walk.new_id(), ref=ref)
+    if returns.kind == "btf" and returns.what == callbacks.TASK:
+        return Reg(r.BTF_ID, what=("kernel", f"btf:{callbacks.TASK}"), flags=r.TRUSTED)
     if name == "bpf_kptr_xchg":
         ref = acquire(walk)
         return Reg(r.BTF_ID, what=passed.kept, flags=r.ALLOC | r.MAYBE_NULL, id=ref, ref=ref)
     return walk.unknown(f"the result of {name}")
+
+
+def _value(walk: Walk, name: str, passed: Passed, flags: int) -> Reg:
+    """What a lookup gives."""
+    view = passed.map
+    assert view is not None
+    if view.type in (MapType.SOCKMAP, MapType.SOCKHASH, MapType.XSKMAP):
+        walk.unknown(f"a value of a {MapType(view.type).name.lower()}")
+    if name == "bpf_map_lookup_elem" and passed.key is not None and passed.key < view.max_entries:
+        if view.varies and walk.release < (7, 0):
+            walk.unknown("a constant index into an inner map of varying size")
+        flags = flags if view.varies else 0
+    locked = any(kind == "bpf_spin_lock" for kind, _, _ in view.special)
+    number = walk.new_id() if flags or locked else 0
+    if view.inner is not None and (not flags or walk.release >= (7, 0)):
+        return Reg(r.MAP_PTR, what=view.inner, flags=flags, id=number)
+    return Reg(r.MAP_VALUE, what=view, flags=flags, id=number)
 
 
 def _number(walk: Walk, name: str, passed: Passed) -> Scalar:
