@@ -136,6 +136,42 @@ def test_what_is_no_tar(data):
         loads(data, "x.tar")
 
 
+def with_headers(content, **headers):
+    """A bundle whose last member has these extended headers."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in members(dumps(BUNDLE)).items():
+            if name != "source.bpf.c":
+                archive.addfile(plain(name, len(data)), io.BytesIO(data))
+        last = plain("source.bpf.c", len(content))
+        last.pax_headers = {key.replace("__", "."): value for key, value in headers.items()}
+        archive.addfile(last, io.BytesIO(content))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("headers", "word"),
+    [
+        ({"path": "../../evil"}, "does not belong"),
+        ({"size": str(1 << 50)}, "larger than 4 MiB"),
+        ({"GNU__sparse__map": "0,1", "GNU__sparse__size": str(1 << 40)}, "not a plain file"),
+        ({"GNU__sparse__major": "1", "GNU__sparse__minor": "0",
+          "GNU__sparse__realsize": str(1 << 40)}, "not a plain file"),
+    ],
+)  # fmt: skip
+def test_extended_headers_say_nothing_new(headers, word):
+    """What a second header says of a member counts, and is looked at like the first."""
+    with pytest.raises(UsageError, match=word):
+        loads(with_headers(b"1\n0\n1\n".ljust(512, b"\0"), **headers), "x.tar")
+
+
+def test_a_header_whose_sum_is_wrong():
+    data = bytearray(dumps(BUNDLE))
+    data[100] ^= 0x40
+    with pytest.raises(UsageError, match="bad checksum"):
+        loads(bytes(data), "x.tar")
+
+
 def test_compressed_archives_are_refused():
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
