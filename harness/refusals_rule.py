@@ -3,12 +3,24 @@
 
 from typing import NamedTuple
 
+# 7.3's kinds of diagnosis, and one of our own for what never reaches a kernel
+RESOURCE = "resource-lifetime"
+CONTEXT = "execution-context"
+STRUCTURE = "program-structure"
+CALL = "call-type"
+MEMORY = "memory"
+REGISTER = "register-type"
+POLICY = "policy"
+LOADER = "loader"
+
+VERIFIER = "kernel/bpf/verifier.c"
+
 
 class Rule(NamedTuple):
     """One thing that a verifier or libbpf insists on."""
 
     name: str
-    # one of 7.3's kinds of diagnosis, or "loader"
+    # one of the above
     category: str
     # normalised messages (harness.normalize), matched in full
     wordings: tuple[str, ...]
