@@ -46,7 +46,7 @@ _MAX_MEMBERS = 1 << 14
 # of arguments that are functions with arguments
 _DEEPEST = 8
 # the rest of the line is text, not words
-_TEXTS = re.compile(r"\s*(\.section|\.license|\.tag|\.argument|\.globals)(?:\s+(.*))?$")
+_TEXTS = re.compile(r"\s*(\.section|\.license|\.tag|\.argument|\.globals)(?![\w.$])(.*)$")
 _COMMENT = re.compile(r"\s*(?:;|(?:^|\s)//|(?:^|\s)#).*$")
 
 
@@ -78,7 +78,7 @@ class Declaring:
 def text_directive(line: str) -> tuple[str, str] | None:
     """(directive, the rest of the line) of a line whose rest is not read as words."""
     found = _TEXTS.match(line)
-    return (found[1], _COMMENT.sub("", found[2] or "").strip()) if found else None
+    return (found[1], _COMMENT.sub("", found[2]).strip()) if found else None
 
 
 def take_type(where: Where, words: list[Word], what: str = "a type", depth: int = 0) -> str:

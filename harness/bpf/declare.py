@@ -40,6 +40,13 @@ def unit_of(obj: Object, name: str, environment: Environment = NOWHERE) -> Unit:
 
     Raises ObjectError where it does not link, UsageError for what assembler text cannot say.
     """
+    try:
+        return _unit_of(obj, name, environment)
+    except RecursionError:
+        raise UsageError(f"{name}: a type of the object contains itself", fix=_FIX) from None
+
+
+def _unit_of(obj: Object, name: str, environment: Environment) -> Unit:
     section = obj.program(name).section.lstrip("?")
     if section.startswith("struct_ops"):
         raise UsageError(f"{name}: a struct_ops program needs its struct_ops map", fix=_FIX)

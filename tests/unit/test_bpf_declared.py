@@ -186,6 +186,8 @@ def test_every_program_can_be_written_down(topic, tmp_path):
         (".map x array entries", "1:21: expected a number"),
         (".map x array\n.map x array", "2:6: 'x' is there already"),
         (".globals data 8", "1:10: expected a section"),
+        (".globals:odata 8", "1:9: expected a section"),
+        (".argument; 1 x", "1:1: expected `.argument NUMBER TEXT`"),
         (".globals .data", "1:10: expected its size"),
         (".globals .data 2 010203", "1:10: 3 bytes of content in a section of 2"),
         (".globals .data 2 0x", "1:10: '0x' is not hexadecimal"),
