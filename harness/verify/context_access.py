@@ -30,6 +30,10 @@ _OR_NULL: Final = {
 }
 
 
+# bytes, of a context that may be read and written anywhere
+_LARGEST_OF_SYSCALLS: Final = 0xFFFF
+
+
 def read(walk: Walk, base: Reg, regno: int, off: int, size: int, *, signed: bool) -> Reg:
     """A load; gives its result."""
     gives = _access(walk, base, regno, off, size, write=False, signed=signed)
@@ -50,6 +54,11 @@ def write(walk: Walk, base: Reg, regno: int, off: int, size: int) -> None:
 def _access(  # one access
     walk: Walk, base: Reg, regno: int, off: int, size: int, *, write: bool, signed: bool
 ) -> str:
+    if walk.kind == "syscall" and walk.release >= (7, 0):
+        from harness.verify.memory import check_region  # noqa: PLC0415  # a circle otherwise
+
+        check_region(walk, base, regno, off, size, _LARGEST_OF_SYSCALLS)
+        return contexts.SCALAR
     if base.off or base.num is not None:
         _check_moved(walk, base, regno)
         off += base.off

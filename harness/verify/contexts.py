@@ -224,7 +224,8 @@ def access(
     if kind in _FIELDS:
         return _field(kind, attach, offset, size, write=write, signed=signed)
     if kind == "syscall":
-        return SCALAR if 0 <= offset < _MAX_SYSCALL_BYTES else None
+        aligned = release >= (7, 0) or not offset % size
+        return SCALAR if 0 <= offset < _MAX_SYSCALL_BYTES and aligned else None
     if kind == "kprobe":
         return _registers(offset, size, write=write, release=release)
     if kind not in ("tracepoint", "raw_tp", "raw_tp_writable"):

@@ -55,6 +55,16 @@ FOUND = {
         "if w5 != w7 goto out\nr10 = 0\nout: exit",
         {"6.12": ("frame pointer is read only", 13), "7.3": ACCEPT},
     ),
+    "system call's context, not aligned": (
+        f"r0 = *(u64 *)(r1 +4)\n{END}",
+        {"6.12": ("invalid bpf_context access off=4 size=8", 13), "7.3": ACCEPT},
+    ),
+    "system call's context, in front of it": (
+        f"r0 = *(u64 *)(r1 -8)\n{END}",
+        {"6.12": ("invalid bpf_context access off=-8 size=8", 13),
+         "7.3": ("invalid access to memory, mem_size=65535 off=-8 size=8\n"
+                 "R1 min value is outside of the allowed memory range", 13)},
+    ),
     "the context as memory": (
         f"r2 = r1\ncall bpf_trace_printk\n{END}",
         {"6.12": ("R1 type=ctx expected=fp", 13), "7.3": ("R2 type=ctx expected=scalar", 13)},
@@ -67,7 +77,8 @@ FOUND = {
 def test_found(tmp_path, name, series):
     text, said = FOUND[name]
     path = tmp_path / "p.bpf.o"
-    source = f"{EXTERNS}.section tc\n.func main global\n{text}"
+    kind = "syscall" if name.startswith("system call") else "tc"
+    source = f"{EXTERNS}.section {kind}\n.func main global\n{text}"
     program, declared = asm.assemble_unit(source)
     path.write_bytes(writeelf.write_object(program, declared=declared))
     found = predict(read_object(path), "main", series)
