@@ -321,6 +321,8 @@ def _outside(  # one access
         words = f"invalid access to map key, key_size={limit} off={at} size={size}"
     elif base.type in r.PACKETS:
         words = f"invalid access to packet, off={at} size={size}, R{regno}(id={{{{.*}}}}r={limit})"
+    elif base.type == r.CTX:
+        words = f"invalid access to context, ctx_size={limit} off={at} size={size}"
     else:
         words = f"invalid access to memory, mem_size={limit} off={at} size={size}"
     why, fix = outside.words(base, regno, at, size, limit)

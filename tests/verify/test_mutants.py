@@ -62,7 +62,7 @@ FOUND = {
     "system call's context, in front of it": (
         f"r0 = *(u64 *)(r1 -8)\n{END}",
         {"6.12": ("invalid bpf_context access off=-8 size=8", 13),
-         "7.3": ("invalid access to memory, mem_size=65535 off=-8 size=8\n"
+         "7.3": ("invalid access to context, ctx_size=65535 off=-8 size=8\n"
                  "R1 min value is outside of the allowed memory range", 13)},
     ),
     "the context as memory": (
