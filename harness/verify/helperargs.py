@@ -163,6 +163,8 @@ def _check_type(walk: Walk, number: int, arg: Arg, reg: Reg) -> None:
         return
     if not wrong:
         return
+    if reg.type == r.BTF_ID and arg.kind == "kptr" and reg.flags & r.ALLOC:
+        walk.unknown("an object of the program as the place of a kptr")
     if reg.type == r.BTF_ID and arg.kind in ("mem", "key", "value", "lock"):
         walk.unknown(f"{type_name(reg)} passed as memory")
     expected = _expected(walk, arg)

@@ -66,6 +66,11 @@ def new(walk: Walk, _name: str) -> Reg:
     return scalar(walk.domain.unknown)
 
 
+def _owner(walk: Walk, frame: int, key: int) -> tuple[str, int, int] | None:
+    """Whose number a pointer leads to: 7.3 takes it away with the iterator."""
+    return (NAME, frame, key) if walk.release >= (7, 0) else None
+
+
 def destroy(walk: Walk, _name: str) -> Reg:
     """bpf_iter_num_destroy(it)."""
     frame, key = _place(walk, fresh=False)
@@ -73,6 +78,10 @@ def destroy(walk: Walk, _name: str) -> Reg:
     assert reg is not None
     state = walk.state
     state.refs = tuple(each for each in state.refs if each.id != reg.ref)
+    given = _owner(walk, walk.regs[1].what, key)
+    for place, at, held in list(state.places()):
+        if given is not None and held.type == r.MEM and held.what == given:
+            state.replace(place, at, scalar(walk.domain.unknown))
     frame.stack[key] = Slot(INVALID * 8)
     return r.UNREADABLE
 
@@ -92,7 +101,13 @@ def step(walk: Walk) -> int:
         more.size = old.size + 1
         again[key] = Slot(_KINDS, more)
         other.frames[-1].regs[0:6] = [
-            Reg(r.MEM, size=_INT_BYTES, flags=r.RDONLY, id=walk.new_id()),
+            Reg(
+                r.MEM,
+                size=_INT_BYTES,
+                flags=r.RDONLY,
+                id=walk.new_id(),
+                what=_owner(walk, regs[1].what, key),
+            ),
             *[r.UNREADABLE] * 5,
         ]
         walk.push(other, walk.pc + 1)
