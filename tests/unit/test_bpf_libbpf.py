@@ -27,7 +27,7 @@ REFUSED = {
     "callback_missing": 1,
     "callback_static": 1,
     "callback_tag_on_static": 1,
-    "callback_tags": 5,
+    "callback_tags": 7,
 }
 
 

@@ -44,7 +44,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("harness.run.simulate", lambda *_: ran(1))
     monkeypatch.setattr("harness.run.traced", lambda *_: "trace")
-    monkeypatch.setattr("harness.suite.collect", lambda _=(): list(CASES))
+    monkeypatch.setattr("harness.suite.collect", lambda *_: list(CASES))
     monkeypatch.setattr(matrix, "_fetch", lambda _: None)
     monkeypatch.setattr("harness.resume._identity", lambda spec: spec)
     monkeypatch.setattr(matrix, "_clang", lambda: "clang version 19")
