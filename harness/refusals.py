@@ -81,7 +81,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "lock-held", CONTEXT,
-        (r"function calls are not allowed while holding a lock",
+        (r"(?:global )?function calls are not allowed while holding a lock.*",
          r"bpf_spin_unlock is missing",
          rf"{_AT} cannot be used inside bpf_(?:res_)?spin_lock-ed region"),
         "a spin lock is held here: nothing may be called, and nothing may be thrown",
