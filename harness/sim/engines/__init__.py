@@ -9,6 +9,7 @@ memory, maps, and on the kind and the words of a fault; harness.sim.engines.refe
 semantics that the others are held against.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # R0 to R10; an int of 64 bits, or None while nothing was put in it
 Registers = list[Any]
+# what an instruction that ends no block does to the registers
+Step = Callable[[Registers], None]
 
 
 class Code(Protocol):

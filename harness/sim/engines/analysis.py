@@ -29,9 +29,9 @@ from harness.bpf.isa import Class, Insn, registers_read
 from harness.bpf.link import LinkedFunction, Program
 from harness.sim.alu import M32, M64, signed
 from harness.sim.engines.blocks import Block, blocks_of, is_subprogram_call
+from harness.sim.engines.usage import ARGUMENTS, base_register, registers_used, registers_written
 
 STACK_BYTES = 512
-ARGUMENTS = 0b11_1110  # R1 to R5
 _FP = 10
 _ENCODED = 16  # registers that an instruction can name; those beyond R10 are always empty
 _FAR = 1 << 32
@@ -178,7 +178,7 @@ def analyse(program: Program) -> tuple[Facts, ...]:
         for block in known.blocks.values():
             for pc in block.pcs:
                 insn = program.insns[pc]
-                known.reads[pc], known.writes[pc] = _reads(insn), registers_written(insn)
+                known.reads[pc], known.writes[pc] = registers_used(insn), registers_written(insn)
             if is_subprogram_call(insn):
                 known.callees[pc] = by_start[pc + 1 + insn.imm]
     waiting = list(facts)
@@ -243,35 +243,6 @@ def _live_before(known: Facts, pc: int, used: int) -> int:
     """The same with everything that a call or a caller may look at."""
     given = ARGUMENTS if known.program.insns[pc].code == isa.CALL else 0
     return used & ~known.writes[pc] | known.reads[pc] | given
-
-
-def _reads(insn: Insn) -> int:
-    """Registers that an instruction reads, calls excepted."""
-    bits = 0
-    for register in registers_read(insn):
-        bits |= 1 << register
-    return bits
-
-
-def registers_written(insn: Insn) -> int:
-    """Registers, as bits, that hold something else, or nothing, behind an instruction."""
-    if insn.code == isa.CALL or is_packet_load(insn):
-        return ARGUMENTS | 1
-    if insn.cls in (Class.ALU, Class.ALU64, Class.LDX) or insn.code == isa.LD_IMM64:
-        return 1 << insn.dst
-    if insn.cls is not Class.STX or insn.mode != "atomic":
-        return 0
-    name = isa.ATOMIC_OPS.get(insn.imm, "")
-    if name == "load_acquire":
-        return 1 << insn.dst
-    if name == "cmpxchg":
-        return 1
-    return 1 << insn.src if name.startswith("fetch_") or name == "xchg" else 0
-
-
-def is_packet_load(insn: Insn) -> bool:
-    """Whether it is LD_ABS or LD_IND."""
-    return insn.cls is Class.LD and insn.mode in ("abs", "ind")
 
 
 # ---- what holds ---------------------------------------------------------------------------------
@@ -360,24 +331,16 @@ def _moved(pointer: Pointer, distance: int) -> Value:
 
 def _access(insn: Insn, pc: int, state: State) -> Access | None:
     """An access at a constant place of the frame; offset -1 where it is not inside of it."""
-    if insn.code & 7 not in _ACCESSES or state.pointer(_base(insn), "fp") is None:
+    if insn.code & 7 not in _ACCESSES or state.pointer(base_register(insn), "fp") is None:
         return None
     atomic = insn.mode == "atomic"
     moves = isa.ATOMIC_OPS.get(insn.imm, "") if atomic and insn.cls is Class.STX else ""
     reads = insn.cls is Class.LDX or moves not in ("", "store_release")
-    place = state.pointer(_base(insn), "fp") or 0
+    place = state.pointer(base_register(insn), "fp") or 0
     offset, size = STACK_BYTES + place + insn.off, insn.size_bytes
     inside = 0 <= offset <= STACK_BYTES - size
     writes = insn.cls is not Class.LDX and moves != "load_acquire"
     return Access(pc, offset if inside else -1, size, reads, writes)
-
-
-def _base(insn: Insn) -> int:
-    """Register with the address of a load or store."""
-    if insn.code & 7 == Class.LDX:
-        return insn.src
-    acquires = insn.mode == "atomic" and isa.ATOMIC_OPS.get(insn.imm, "") == "load_acquire"
-    return insn.src if acquires else insn.dst
 
 
 def _judge(known: Facts, pc: int, state: State) -> None:
@@ -403,7 +366,7 @@ def _given_away(insn: Insn, access: Access | None) -> Iterator[int]:
     if insn.code == isa.CALL:
         yield from range(1, 6)
     elif insn.code & 7 not in (Class.ALU, Class.ALU64):
-        base = _base(insn)
+        base = base_register(insn)
         for register in registers_read(insn):
             # the same register may be address and value
             both = insn.cls is Class.STX and insn.src == insn.dst

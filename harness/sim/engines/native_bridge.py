@@ -14,8 +14,9 @@ from harness.bpf.isa import registers_read
 from harness.bpf.link import Program
 from harness.sim import unwind
 from harness.sim.alu import M32, M64, signed
+from harness.sim.engines import Step
 from harness.sim.engines import native_layout as at
-from harness.sim.engines.reference_insns import Step, make_step
+from harness.sim.engines.reference_insns import make_step
 from harness.sim.frames import EXCEPTION_CALLBACK, PROGRAM, SUBPROGRAM, Frame
 from harness.sim.memory import STACK_BYTES, Region
 from harness.sim.signals import EndFunction, Fault, TailCall, Throw, Unsupported

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from harness.bpf.isa import registers_read
 from harness.bpf.program import LinkedFunction, Program
-from harness.sim.engines import Registers
+from harness.sim.engines import Registers, Step
 from harness.sim.engines.blocks import Block, blocks_of, following
-from harness.sim.engines.reference_insns import EXIT, Leave, Step, goto, make_leave, make_step
+from harness.sim.engines.reference_insns import EXIT, Leave, goto, make_leave, make_step
 from harness.sim.signals import EndFunction, Fault, Unsupported
 from harness.sim.structure import check_for
 

@@ -8,25 +8,23 @@ fault with the register's name, so that no instruction pays for the check.
 
 import functools
 from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.bpf import isa, opcodes
 from harness.bpf.isa import Class, Insn
 from harness.bpf.program import Program, Ref, RefKind
 from harness.sim import alu, skbload
 from harness.sim.alu import M32, M64, signed
-from harness.sim.engines import Registers, expressions, reference_stack
+from harness.sim.engines import Registers, Step, expressions, reference_stack
 from harness.sim.engines.blocks import is_subprogram_call
+from harness.sim.engines.reference_alu import arenas, arithmetic, bad, defined
 from harness.sim.memory import FORMATS, NOWHERE, WRITTEN
-from harness.sim.signals import Fault, Unsupported
+from harness.sim.signals import Unsupported
 from harness.sim.structure import jump_target
 
 if TYPE_CHECKING:
     from harness.sim.machine import Machine
 
-# what an instruction does to the registers
-Step = Callable[[Registers], None]
 # the last instruction of a block: where to go on, or EXIT
 Leave = Callable[[Registers], int]
 EXIT = -1
@@ -42,144 +40,11 @@ def make_step(machine: "Machine", program: Program, pc: int) -> Step:
     return _MAKERS[insn.cls](machine, program, pc, insn)
 
 
-def _bad(pc: int, insn: Insn) -> Callable[[Registers], Any]:
-    """For an encoding that does not exist; it only counts when it is reached."""
-
-    def fault(_regs: Registers) -> Any:
-        raise Fault(f"unknown opcode 0x{insn.code:02x} (offset {insn.off}) at {pc}")
-
-    return fault
-
-
 def _unsupported(what: str) -> Step:
     def step(_regs: Registers) -> None:
         raise Unsupported(what)
 
     return step
-
-
-# ---- arithmetic ---------------------------------------------------------------------------------
-
-
-def _alu(machine: "Machine", program: Program, pc: int, insn: Insn) -> Step:
-    bits = 64 if insn.cls is Class.ALU64 else 32
-    name = isa.ALU_OPS.get(insn.op, "")
-    if name == "end":
-        return _swap(pc, insn, bits)
-    if name == "mov" and insn.uses_register:
-        return _move(machine, program, pc, insn, bits)
-    if name == "neg":
-        return _negate(insn, bits)
-    if name in ("div", "mod") and insn.off == 1:
-        name = "s" + name
-    elif insn.off or not name:
-        return _bad(pc, insn)
-    return _binary(name, insn, bits)
-
-
-def _binary(name: str, insn: Insn, bits: int) -> Step:
-    mask, d, s = (1 << bits) - 1, insn.dst, insn.src
-    right = "regs[s]" if insn.uses_register else "c"
-    if name == "mov" and not insn.uses_register:
-        return _step_of("c")(d, s, insn.imm & mask)
-    common = (expressions.ALU64 if bits == 64 else expressions.ALU32).get(name)
-    if common is not None:
-        return _step_of(common.format(a="regs[d]", b=right))(d, s, insn.imm & mask)
-    operation = (alu.ALU64 if bits == 64 else alu.ALU32)[name]
-    constant = insn.imm & mask
-    if insn.uses_register:
-
-        def with_register(regs: Registers) -> None:
-            regs[d] = operation(regs[d] & mask, regs[s] & mask) & mask
-
-        return with_register
-
-    def with_constant(regs: Registers) -> None:
-        regs[d] = operation(regs[d] & mask, constant) & mask
-
-    return with_constant
-
-
-@functools.cache
-def _step_of(expression: str) -> Callable[[int, int, int], Step]:
-    """A function of d, s and the constant c that makes the step `regs[d] = expression`."""
-    made: Callable[[int, int, int], Step] = _defined(f"""
-def make(d, s, c):
-    def step(regs):
-        regs[d] = {expression}
-    return step
-""")
-    return made
-
-
-def _defined(text: str) -> Any:
-    """The function `make` of a text that is made of expressions.py."""
-    names: dict[str, Any] = dict(expressions.NAMES)
-    exec(text, names)  # noqa: S102
-    return names["make"]
-
-
-def _negate(insn: Insn, bits: int) -> Step:
-    mask, d = (1 << bits) - 1, insn.dst
-
-    def negate(regs: Registers) -> None:
-        regs[d] = -regs[d] & mask
-
-    return negate
-
-
-def _arenas(machine: "Machine") -> Any:
-    """The rules of arenas, None without maps: bpfthrow-plugin is to import little."""
-    return import_module("harness.sim.mapkinds.arenas") if machine.maps else None
-
-
-def _cast(machine: "Machine", program: Program, insn: Insn) -> Step:
-    """addr_space_cast: to the kernel's 32 bits of an arena pointer, or to user space's address."""
-    rules, d, s = _arenas(machine), insn.dst, insn.src
-    arena = rules.of(machine, program) if rules is not None else None
-    to_kernel = rules is not None and insn.imm == rules.TO_KERNEL
-
-    def cast(regs: Registers) -> None:
-        if arena is None:
-            raise Fault(
-                "addr_space_cast insn can only be used in a program that has an associated arena"
-            )
-        regs[d] = regs[s] & M32 if to_kernel else arena.user(regs[s])
-
-    return cast
-
-
-def _move(machine: "Machine", program: Program, pc: int, insn: Insn, bits: int) -> Step:
-    mask, d, s, width = (1 << bits) - 1, insn.dst, insn.src, insn.off
-    if width == 1 and bits == 64:
-        return _cast(machine, program, insn)
-    if width not in (0, 8, 16, 32) or (width == 32 and bits == 32):
-        return _bad(pc, insn)
-    if width == 0:
-
-        def move(regs: Registers) -> None:
-            regs[d] = regs[s] & mask
-
-        return move
-
-    def move_signed(regs: Registers) -> None:
-        regs[d] = signed(regs[s], width) & mask
-
-    return move_signed
-
-
-def _swap(pc: int, insn: Insn, bits: int) -> Step:
-    """`le`, `be` (class ALU) and `bswap` (class ALU64); the simulated CPU is little endian."""
-    width, d = insn.imm, insn.dst
-    if width not in (16, 32, 64):
-        return _bad(pc, insn)
-    mask = (1 << width) - 1
-    reverses = bits == 64 or insn.uses_register
-
-    def swap(regs: Registers) -> None:
-        regs[d] = alu.swap(regs[d], width) if reverses else regs[d] & mask
-
-    return swap
 
 
 # ---- memory -------------------------------------------------------------------------------------
@@ -211,9 +76,9 @@ def _load(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
 
         return plain
     if insn.mode != "memsx" or size == 8:
-        return _bad(pc, insn)
+        return bad(pc, insn)
 
-    rules = _arenas(machine)
+    rules = arenas(machine)
 
     def sign_extended(regs: Registers) -> None:
         if rules is not None:
@@ -227,7 +92,7 @@ def _store_constant(machine: "Machine", _program: Program, pc: int, insn: Insn) 
     d, off, size = insn.dst, insn.off, insn.size_bytes
     store, value = machine.memory.storer(size), insn.imm & M64
     if insn.mode != "mem":
-        return _bad(pc, insn)
+        return bad(pc, insn)
 
     def step(regs: Registers) -> None:
         store((regs[d] + off) & M64, value)
@@ -243,7 +108,7 @@ def _store(machine: "Machine", _program: Program, pc: int, insn: Insn) -> Step:
     put, written, mask = FORMATS[size].pack_into, WRITTEN[size], (1 << size * 8) - 1
     region = NOWHERE
     if insn.mode != "mem":
-        return _bad(pc, insn)
+        return bad(pc, insn)
     slot = reference_stack.slot(d, off, size)
     if slot is not None:
         return reference_stack.store(machine, insn, slot)
@@ -267,9 +132,9 @@ def _atomic(machine: "Machine", pc: int, insn: Insn) -> Step:
     name, size = isa.ATOMIC_OPS.get(insn.imm, ""), insn.size_bytes
     moves = name in ("load_acquire", "store_release")
     if not name or (size < 4 and not moves):
-        return _bad(pc, insn)
+        return bad(pc, insn)
     d, s, off = insn.dst, insn.src, insn.off
-    memory, bits, rules = machine.memory, size * 8, _arenas(machine)
+    memory, bits, rules = machine.memory, size * 8, arenas(machine)
     if name == "load_acquire":
 
         def acquire(regs: Registers) -> None:
@@ -304,7 +169,7 @@ def _load_immediate(machine: "Machine", program: Program, pc: int, insn: Insn) -
     if insn.code != isa.LD_IMM64:
         if insn.mode in ("abs", "ind") and insn.size_bytes < 8:
             return _load_packet(machine, insn)
-        return _bad(pc, insn)  # second half of LD_IMM64, or nothing
+        return bad(pc, insn)  # second half of LD_IMM64, or nothing
     ref, d = program.refs.get(pc), insn.dst
     if ref is not None:
         return _address(machine, program, insn, ref)
@@ -350,13 +215,13 @@ def _call_outside(machine: "Machine", program: Program, pc: int, insn: Insn) -> 
     if insn.code == isa.GOTOX:
         return _unsupported("gotox: jump tables are not modelled")
     if insn.code != isa.CALL:
-        return _bad(pc, insn)
+        return bad(pc, insn)
     if insn.src == isa.HELPER_CALL:
         function = machine.helper(insn.imm)
     elif insn.src == isa.PSEUDO_KFUNC_CALL and ref is not None and ref.kind is RefKind.KFUNC:
         function = machine.kfunc(ref)
     else:
-        return _bad(pc, insn)
+        return bad(pc, insn)
 
     def call(regs: Registers) -> None:
         machine.pc = pc
@@ -393,7 +258,7 @@ def make_leave(machine: "Machine", program: Program, pc: int) -> Leave | None:
     if insn.code == isa.MAY_GOTO:  # jumps when 8 Mi rounds are used up: the budget ends before
         return goto(pc + 1)
     name = isa.JUMP_OPS.get(insn.op)
-    return _bad(pc, insn) if name is None else _branch(name, pc, insn)
+    return bad(pc, insn) if name is None else _branch(name, pc, insn)
 
 
 def goto(target: int) -> Leave:
@@ -414,7 +279,7 @@ def _branch(name: str, pc: int, insn: Insn) -> Leave:
 @functools.cache
 def _leave_of(condition: str) -> Callable[[int, int, int, int, int], Leave]:
     """A function of d, s, c and the two places to go on that makes the jump."""
-    made: Callable[[int, int, int, int, int], Leave] = _defined(f"""
+    made: Callable[[int, int, int, int, int], Leave] = defined(f"""
 def make(d, s, c, taken, behind):
     def leave(regs):
         return taken if {condition} else behind
@@ -428,8 +293,8 @@ _MAKERS: dict[Class, Callable[["Machine", Program, int, Insn], Step]] = {
     Class.LDX: _load,
     Class.ST: _store_constant,
     Class.STX: _store,
-    Class.ALU: _alu,
-    Class.ALU64: _alu,
+    Class.ALU: arithmetic,
+    Class.ALU64: arithmetic,
     Class.JMP: _call_outside,
     Class.JMP32: _call_outside,
 }

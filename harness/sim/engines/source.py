@@ -17,9 +17,10 @@ from harness.bpf.link import LinkedFunction, Program, RefKind
 from harness.sim import alu
 from harness.sim.alu import M32
 from harness.sim.engines import Registers, reference, reference_insns
-from harness.sim.engines.analysis import Facts, analyse, is_packet_load
+from harness.sim.engines.analysis import Facts, analyse
 from harness.sim.engines.source_shape import Callee, Text, Unwritable
 from harness.sim.engines.source_text import Writer
+from harness.sim.engines.usage import is_packet_load
 from harness.sim.memory import FORMATS
 from harness.sim.signals import EndFunction, Fault, Unsupported
 

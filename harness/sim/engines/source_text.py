@@ -14,7 +14,7 @@ from harness.bpf.isa import Class, Insn
 from harness.bpf.link import RefKind
 from harness.sim.alu import M32, M64
 from harness.sim.engines import source_alu
-from harness.sim.engines.analysis import Facts, State, registers_written
+from harness.sim.engines.analysis import Facts, State
 from harness.sim.engines.blocks import Block, following
 from harness.sim.engines.source_shape import (
     Callee,
@@ -24,6 +24,7 @@ from harness.sim.engines.source_shape import (
     slots_of,
     tracked_of,
 )
+from harness.sim.engines.usage import registers_written
 from harness.sim.memory import WRITTEN
 
 
