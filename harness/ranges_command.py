@@ -21,7 +21,7 @@ from harness.errors import Exit, UsageError
 from harness.model import Case, Loading, Observation, Verdict
 from harness.series import SERIES, series_of
 from harness.sim import semantics
-from harness.verify import command, kernel_log, knowledge, loading, prediction, rangetable
+from harness.verify import attach, command, kernel_log, knowledge, loading, prediction, rangetable
 from harness.verify.explain import words
 from harness.verify.knowledge import Learnt
 from harness.verify.predict import predict
@@ -70,7 +70,8 @@ def _kernels(obj: Object, profile: str) -> Environment | None:
     """What libbpf would ask the newest kernel of the series that is in the cache, if any is."""
     from harness.environments import environment_of_series, needs_kernel  # noqa: PLC0415
 
-    return environment_of_series(profile) if needs_kernel(obj) else None
+    named = any(attach.named_in_kernel(program.section) for program in obj.programs)
+    return environment_of_series(profile) if named or needs_kernel(obj) else None
 
 
 @dataclass(frozen=True, slots=True)

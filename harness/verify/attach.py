@@ -5,9 +5,10 @@ Source: check_attach_btf_id() and bpf_check_attach_target() in kernel/bpf/verifi
 kernel has the function that a section names is libbpf's question, and needs the kernel's types.
 """
 
+import re
 from dataclasses import dataclass
 
-from harness.bpf.btf import Kind, Type
+from harness.bpf.btf import Btf, Kind, Type
 from harness.bpf.elf import Function, Object
 from harness.bpf.environment import Environment
 from harness.bpf.link import link
@@ -18,6 +19,21 @@ from harness.verify.prediction import Category, NotModelled, Rejection, Subject
 _TO_FUNCTIONS = frozenset({"freplace", "fentry", "fexit", "fmod_ret"})
 _TO_KERNEL = frozenset({"fentry", "fexit", "fmod_ret"})
 _MOST_DEPTH = 8
+# what libbpf looks for in a kernel's types: kind, and what stands before the section's name
+_NAMES = {
+    "fentry": (Kind.FUNC, ""),
+    "fexit": (Kind.FUNC, ""),
+    "fmod_ret": (Kind.FUNC, ""),
+    "tp_btf": (Kind.TYPEDEF, "btf_trace_"),
+    "iter": (Kind.FUNC, "bpf_iter_"),
+    "lsm": (Kind.FUNC, "bpf_lsm_"),
+}
+# in every kernel that has BTF: net/bpf/test_run.c, and what has a name that nobody changes
+_EVERYWHERE = re.compile(
+    r"bpf_fentry_test[1-8]|bpf_modify_return_test|btf_trace_sched_switch|bpf_lsm_file_open"
+)
+# check_attach_modify_return(): its list of functions for error injection is not in the types
+_MAY_RETURN = re.compile(r"security_\w+|bpf_modify_return_test|bpf_fentry_test1")
 # of sleepable_lsm_hooks in kernel/bpf/bpf_lsm.c, which grows
 _SLEEPABLE_HOOKS = frozenset({
     "bpf", "bpf_map", "bpf_prog", "bprm_check_security", "bprm_committed_creds",
@@ -53,6 +69,8 @@ def check(subject: Subject, environment: Environment, onto: Onto = OPEN) -> None
         raise NotModelled(f"which functions {head} programs may sleep in")
     if head == "lsm.s" and target not in _SLEEPABLE_HOOKS:
         raise NotModelled(f"whether programs may sleep in the hook {target}")
+    if kind in _NAMES and kind not in _TO_FUNCTIONS and target:
+        _require_in_kernel(environment, kind, target)
     if kind not in _TO_FUNCTIONS:
         return
     if not target:
@@ -70,13 +88,39 @@ def check(subject: Subject, environment: Environment, onto: Onto = OPEN) -> None
             why=f"{target}() is a function of a BPF program, and fmod_ret is for the kernel's own",
             fix="replace the function by freplace, or watch it by fexit",
         )
-    elif found is None and not _in_kernel(environment, target):
-        raise NotModelled(f"{target}() is not in vmlinux: a module may have it")
+    elif found is None:
+        _require_in_kernel(environment, kind, target)
+        if kind == "fmod_ret" and not _MAY_RETURN.fullmatch(target):
+            raise NotModelled(f"whether the kernel lets others change what {target}() returns")
 
 
-def _in_kernel(environment: Environment, name: str) -> bool:
-    """Whether a kernel has the function, as far as is known."""
-    return environment.btf is None or environment.btf.find(Kind.FUNC, name) is not None
+def named_in_kernel(section: str) -> bool:
+    """Whether libbpf looks up in the kernel's types what a section names."""
+    return program_type(section) in _NAMES and bool(attach_target(section))
+
+
+def _require_in_kernel(environment: Environment, kind: str, target: str) -> None:
+    """NotModelled where the kernel may lack what a program is for."""
+    sort, before = _NAMES[kind]
+    name = before + target
+    if environment.btf is None:
+        if not _EVERYWHERE.fullmatch(name):
+            raise NotModelled(f"whether there is a {name}: no types of a kernel are given")
+        return
+    found = environment.btf.find(sort, name)
+    if found is None:
+        raise NotModelled(f"{name} is not in vmlinux: a module may have it")
+    if kind in _TO_KERNEL and _odd_arguments(environment.btf, found):
+        raise NotModelled(f"whether a program may look at the arguments of {name}()")
+
+
+def _odd_arguments(btf: Btf, function: Type) -> bool:
+    """Whether btf_distill_func_proto() may refuse: any number of arguments, or structs by value."""
+    kinds = [
+        btf.resolve(member.type_id).kind if member.type_id else None
+        for member in btf.type(function.type_id).members
+    ]
+    return any(kind in (None, Kind.STRUCT, Kind.UNION) for kind in kinds)
 
 
 def _check_callback(subject: Subject, obj: Object, kind: str, target: Function, of: str) -> None:
