@@ -33,7 +33,7 @@ def shell(target, command):
 
 @contextmanager
 def jit_off(target):
-    before = shell(target, f"cat {SYSCTL}")
+    before = shell(target, f"/usr/bin/busybox cat {SYSCTL}")
     # fails where the kernel has CONFIG_BPF_JIT_ALWAYS_ON: Debian's have not
     shell(target, f"echo 0 > {SYSCTL}")
     try:
