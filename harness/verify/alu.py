@@ -35,8 +35,9 @@ _MOVABLE: Final = frozenset({
     r.CTX, r.MAP_VALUE, r.MAP_KEY, r.STACK, r.PACKET_META, r.PACKET, r.TP_BUFFER, r.BTF_ID, r.MEM,
     r.BUF, r.FUNC, r.DYNPTR,
 })  # fmt: skip
-# flag of a number with a delta: of its low half
-LOW_HALF: Final = 1
+# flag of a number with a delta: of its low half; apart from those of pointers, which are asked for
+# wherever a register is an argument
+LOW_HALF: Final = 1024
 
 
 def step(walk: Walk, insn: Insn) -> None:

@@ -34,6 +34,11 @@ FOUND = {
         {"6.12": ("", 14), "6.18": ("verifier bug: backtracking misuse", 14),
          "7.3": ("R1 type=ctx expected=scalar", 13)},
     ),
+    "as many rounds as half a register that another one is linked to": (
+        "r6 = *(u32 *)(r1 + 0)\nw1 = w6\nw1 -= 7\nr2 = subprog[f]\nr3 = 0\nr4 = 0\n"
+        f"call bpf_loop\n{END}\n.func f\n{END}",
+        {"6.12": ACCEPT},
+    ),
     "nobody wrote the iterator's place": (
         f"r1 = r2\ncall bpf_iter_num_next\n{END}", {"6.12": ("R2 !read_ok", 13)},
     ),
