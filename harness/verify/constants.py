@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _U64: Final = (1 << 64) - 1
 _U32: Final = (1 << 32) - 1
-_REGISTERS: Final = 11
+# all that an instruction can name: what it may name is looked at later
+_REGISTERS: Final = 16
 _SIGNED: Final = {8, 16, 32}
 
 
