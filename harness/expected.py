@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import kerneltags, sidecar
 from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.mapdef import MapType
-from harness.bpf.sections import attach_target
+from harness.bpf.sections import attach_target, kind_of
 from harness.build import SOURCE_SUFFIX, build
 from harness.errors import ObjectError, UsageError
 from harness.hooks import HOOKS
@@ -131,7 +131,7 @@ def companion(obj: Object, name: str, where: str) -> Companion:
     if found is None:
         names = ", ".join(program.name for program in obj.programs)
         raise ObjectError(f"{where}: tag bpfthrow:with={name}: no such program", fix=names)
-    kind = found.section.removeprefix("?").partition("/")[0].removesuffix(".s")
+    kind = kind_of(found.section)
     target = attach_target(found.section)
     if kind not in KINDS or not target or not found.section.startswith("?"):
         fix = "its section must read " + " or ".join(f"?{each}/FUNCTION" for each in KINDS)
@@ -143,7 +143,7 @@ def companion(obj: Object, name: str, where: str) -> Companion:
 def _companion(attached: Attached, own: Object, main: Object) -> Companion:
     """A program of the sidecar's own object, whichever object the main program is in."""
     program = _program(own, attached.program, attached.place)
-    kind = program.section.removeprefix("?").partition("/")[0].removesuffix(".s")
+    kind = kind_of(program.section)
     if kind not in KINDS:
         raise attached.place.wrong(
             f"{program.name!r} in section {program.section!r} attaches to no function",

@@ -37,7 +37,7 @@ from harness.minimize_oracle import (
 from harness.minimize_report import Outcome, Progress, Witness, comments, document, text, witness
 from harness.minimize_steps import STEPS
 from harness.model import Case, Verdict
-from harness.paths import require_parents
+from harness.paths import require_parents, write_asked
 from harness.repro_bundle import Bundle
 from harness.repro_load import Loaded
 from harness.repro_report import Answer
@@ -300,8 +300,6 @@ def _search(
     scout: Callable[[bytes], bool | None],
 ) -> Search:
     until = time.monotonic() + work.arguments.seconds
-    start = unit_from(draft.pruned())
-    assert start is not None
     return Search(draft.pruned(), judge, scout, work.arguments.tries, until, Progress())
 
 
@@ -355,9 +353,9 @@ def _finish(work: _Work, outcome: Outcome, last: Sequence[Answer]) -> int:
     """Write and print."""
     arguments, source = work.arguments, _text(outcome)
     if arguments.out:
-        _write(arguments.out, source.encode())
+        write_asked(arguments.out, source.encode())
     if arguments.bundle and last:
-        _write(arguments.bundle, _bundle(outcome, source, last))
+        write_asked(arguments.bundle, _bundle(outcome, source, last))
     elif arguments.bundle:
         why = "no kernel has loaded the small one"
         print(f"bpfthrow: {arguments.bundle} was not written: {why}", file=sys.stderr)
@@ -381,10 +379,3 @@ def _bundle(outcome: Outcome, source: str, last: Sequence[Answer]) -> bytes:
             {}, loads,
         )
     )  # fmt: skip
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error

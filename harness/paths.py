@@ -126,6 +126,14 @@ def require_parents(*files: Path | None) -> None:
             raise UsageError(f"cannot write {file}: no directory {file.parent}")
 
 
+def write_asked(path: Path, data: bytes) -> None:
+    """Write a file that the caller has asked for. UsageError where that cannot be."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Make `data` the content of `path` at once; whatever fails, it stays what it was.
 

@@ -31,7 +31,7 @@ from harness.errors import Exit, ObjectError, UsageError
 from harness.kernels import spec
 from harness.minimize_command import ASSEMBLER_SUFFIX
 from harness.model import Observation, Verdict
-from harness.paths import require_parents
+from harness.paths import require_parents, write_asked
 from harness.repro_bundle import Bundle
 from harness.repro_load import Loaded, Pairs
 from harness.repro_log import evidence
@@ -259,10 +259,7 @@ def _write(path: Path, subject: _Subject, programs: Sequence[str], asked: Sequen
         _expected(subject.obj, programs),
         tuple(asked),
     )
-    try:
-        path.write_bytes(repro_bundle.dumps(bundle))
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    write_asked(path, repro_bundle.dumps(bundle))
 
 
 def _expected(obj: Object, programs: Sequence[str]) -> dict[str, object]:

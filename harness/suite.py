@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import expected, kerneltags
 from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.link import RefKind, link
-from harness.bpf.sections import program_type
+from harness.bpf.sections import kind_of, program_type
 from harness.build import OBJECT_SUFFIX, PROGS, SOURCE_SUFFIX, build, sources_of
 from harness.errors import ObjectError, UsageError
 from harness.expected import Given, Sidecars
@@ -157,11 +157,7 @@ def _claims_of(obj: Object) -> dict[str, Claims]:
 
 
 def _needs_target(section: str) -> bool:
-    return _kind_of(section) in expected.KINDS
-
-
-def _kind_of(section: str) -> str:
-    return section.removeprefix("?").partition("/")[0].removesuffix(".s")
+    return kind_of(section) in expected.KINDS
 
 
 def _stem(path: Path, base: Path | None) -> str:
@@ -274,7 +270,7 @@ def _hooks_of(program: Function, claims: Claims, where: str) -> tuple[str, ...]:
             return ("load",)
         return tuple(claims.hooks) or ("load",)
     if kind == "freplace" or (
-        program.section[:1] == "?" and kind.removesuffix(".s") in expected.BY_TAG
+        program.section[:1] == "?" and kind_of(program.section) in expected.BY_TAG
     ):
         fix = "tag it __target and name it in another program's __with(...)"
         raise ObjectError(f"{where}: {kind} programs do not run by themselves", fix=fix)

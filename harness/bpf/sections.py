@@ -70,6 +70,11 @@ _CGROUP = {
 }
 
 
+def kind_of(section: str) -> str:
+    """First component without what says how it is loaded: "fentry" of "?fentry.s/function"."""
+    return section.removeprefix("?").partition("/")[0].removesuffix(".s")
+
+
 def program_type(section: str) -> str:
     """Program type of a section name ("?" allowed), or "" for a name that is not known."""
     head, _, tail = section.removeprefix("?").partition("/")
