@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from harness import tools
+from harness import accel, tools
 from harness.target import initramfs, qmp
 from harness.target.machine import PORTS, Machine
 
@@ -21,14 +21,14 @@ def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
     one that QEMU gets, and its /init the first process; the 9p export of virtme's guest tools is
     never mounted, which leaves the guest free to be saved.
     """
-    accelerator = [] if machine.accelerator == "kvm" else ["--disable-kvm"]
+    kvm = machine.accelerator == "kvm"
     # fmt: off
     return [
         tools.own("virtme-run"),
         "--qemu-bin", str(run_dir / "qemu"),
         "--kimg", str(machine.kernel), "--mods", "none",
         "--root-disk", str(machine.root),
-        *accelerator, "--force-9p", "--disable-microvm", "--disable-monitor",
+        *([] if kvm else ["--disable-kvm"]), "--force-9p", "--disable-microvm", "--disable-monitor",
         "--memory", f"{machine.memory_mib}M", "--cpus", str(machine.cpus),
         # a panic or oops ends QEMU, and the console says why
         "--kopt", "panic=-1", "--kopt", "oops=panic",
@@ -39,6 +39,8 @@ def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
         # audit records of every load would only fill the log
         "--kopt", "cryptomgr.notests", "--kopt", "audit=0",
         "--qemu-opts",
+        # after virtme's own: QEMU takes the last
+        *([] if kvm else ["-cpu", accel.CPUS["tcg"]]),
         "-no-reboot", "-serial", f"file:{run_dir}/console.log",
         "-qmp", f"unix:{run_dir}/{qmp.SOCKET},server=on,wait=off",
         "-initrd", f"{run_dir}/initramfs",
