@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from harness.errors import WorldError
-from harness.target.agent import verifierlog
+from harness.target.agent import memory, verifierlog
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _DEBUG = 2
@@ -89,6 +89,7 @@ def _open_library() -> Library:
             fix="install libbpf >= 1.3 there (Debian: libbpf1)",
             evidence=str(error),
         ) from None
+    memory.keep()
     for name in _POINTERS:
         getattr(so, name).restype = ctypes.c_void_p
     for name in _TEXTS:

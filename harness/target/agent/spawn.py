@@ -12,6 +12,7 @@ import tty
 from typing import NamedTuple
 
 from harness.errors import WorldError
+from harness.target.agent import memory
 
 _LIMIT_S = 60.0
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"}
@@ -81,7 +82,7 @@ class Batch:
                 stdin=subprocess.PIPE,
                 stdout=theirs,
                 stderr=subprocess.PIPE,
-                env=_ENVIRONMENT,
+                env=_ENVIRONMENT | memory.ENVIRONMENT,
             )
         except FileNotFoundError:
             os.close(self._terminal)
