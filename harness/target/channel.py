@@ -93,6 +93,8 @@ class Files:
         self._transport = transport
         self._timeout_s = timeout_s
         self._sftp: paramiko.SFTPClient | None = None
+        # directories that are there
+        self._there: set[str] = set()
 
     def push(self, files: dict[str, Path | bytes]) -> None:
         """Write files on the machine, in order, directories made as needed.
@@ -101,11 +103,25 @@ class Files:
         """
         with self._session() as sftp:
             for remote, content in files.items():
-                _make_parents(sftp, posixpath.dirname(remote))
+                self._make_directory(sftp, posixpath.dirname(remote))
                 data = content if isinstance(content, bytes) else content.read_bytes()
                 with sftp.open(remote, "wb") as out:
                     out.set_pipelined(True)
                     out.write(data)
+
+    def _make_directory(self, sftp: paramiko.SFTPClient, directory: str) -> None:
+        if directory in self._there:
+            return
+        try:
+            sftp.mkdir(directory, 0o700)
+        except FileNotFoundError:
+            self._make_directory(sftp, posixpath.dirname(directory))
+            sftp.mkdir(directory, 0o700)
+        except OSError:
+            # sftp has no word for a directory that is there already
+            if not _exists(sftp, directory):
+                raise
+        self._there.add(directory)
 
     def has(self, remote: str) -> bool:
         """Whether there is a file of that name on the machine."""
@@ -145,12 +161,6 @@ def _exists(sftp: paramiko.SFTPClient, remote: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _make_parents(sftp: paramiko.SFTPClient, directory: str) -> None:
-    if not _exists(sftp, directory):
-        _make_parents(sftp, posixpath.dirname(directory))
-        sftp.mkdir(directory, 0o700)
 
 
 class Stream(Protocol):
