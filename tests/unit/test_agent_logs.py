@@ -161,11 +161,32 @@ def test_lost_records_are_not_a_clean_log(tmp_path, monkeypatch, records, found)
 
 def test_warnings_are_armed_where_the_kernel_has_the_switch(tmp_path):
     switch = tmp_path / "clear_warn_once"
-    kmsg.arm_warnings(switch)
+    (tmp_path / "kmsg").touch()
+    log = kmsg.KernelLog(str(tmp_path / "kmsg"))
+    log.arm(switch)
     assert not switch.exists()
+    log.close()
+
+
+def test_warnings_are_armed_again_only_where_one_may_have_spoken(tmp_path):
+    path, switch = tmp_path / "kmsg", tmp_path / "clear_warn_once"
+    path.touch()
     switch.touch()
-    kmsg.arm_warnings(switch)
-    assert switch.read_text() == "1"
+    log = kmsg.KernelLog(str(path))
+
+    def armed():
+        log.arm(switch)
+        said = switch.read_text()
+        switch.write_text("")
+        return said == "1"
+
+    # what was said before this reader is not known
+    assert [armed(), armed()] == [True, False]
+    path.write_bytes(RECORDS["warning"])
+    assert not armed()
+    assert log.window()
+    assert [armed(), armed()] == [True, False]
+    log.close()
 
 
 def btf(tmp_path, functions):

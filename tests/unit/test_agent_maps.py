@@ -105,7 +105,7 @@ def test_an_array_too_big_is_left_out_and_told(monkeypatch, kind, entries, size,
     info = syscall.MapInfo(kind, 1, 4, size, entries, 0, "numbers")
     monkeypatch.setattr(syscall, "map_info", lambda _: info)
     monkeypatch.setattr(syscall, "map_items", lambda *_: {})
-    found = maps.open_map(3, "numbers")
+    found = maps.open_map(3, "numbers", info)
     assert found is not None
     assert (maps.contents([found]) == {}) is big
     assert ("'numbers' is not observed" in maps.left_out([found])) is big

@@ -20,6 +20,24 @@ class KernelLog:
     def __init__(self, path: str = "/dev/kmsg") -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self._fd, 0, os.SEEK_END)
+        # whether a warning may have spoken since the last arm()
+        self._spoke = True
+
+    def arm(self, switch: Path = _CLEAR_ONCE) -> None:
+        """Let WARN_ONCE speak again, so that each guilty case shows its splat, not only the first.
+
+        Nothing happens where nothing was said since, where debugfs is not mounted or (lockdown)
+        not for us.
+        """
+        if not self._spoke:
+            return
+        self._spoke = False
+        with suppress(FileNotFoundError, PermissionError):
+            fd = os.open(switch, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, b"1")
+            finally:
+                os.close(fd)
 
     def window(self) -> str:
         """Lines since the last call, each as "[seconds] text", continuation lines joined in."""
@@ -30,28 +48,17 @@ class KernelLog:
             except BlockingIOError:
                 return "".join(lines)
             except BrokenPipeError:
+                self._spoke = True
                 lines.append(_OVERRAN)
                 continue
             if not record:
                 return "".join(lines)
+            self._spoke = True
             lines.append(_render(record))
 
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._fd)
-
-
-def arm_warnings(switch: Path = _CLEAR_ONCE) -> None:
-    """Let WARN_ONCE speak again, so that each guilty case shows its splat, not only the first.
-
-    Nothing happens where debugfs is not mounted or (lockdown) not for us.
-    """
-    with suppress(FileNotFoundError, PermissionError):
-        fd = os.open(switch, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, b"1")
-        finally:
-            os.close(fd)
 
 
 def _render(record: bytes) -> str:

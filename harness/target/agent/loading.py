@@ -195,7 +195,7 @@ def _take_maps(
             loaded.lasting.add(info.id)
         elif maps.leads_on(info):
             loaded.leading.add(info.id)
-        entry = maps.open_map(fd, pin_name(name))
+        entry = maps.open_map(fd, pin_name(name), info)
         if entry is not None:
             found.append(entry)
     return tuple(found), {pin_name(name): fd for name, fd in opened.items()}

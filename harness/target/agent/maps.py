@@ -66,9 +66,8 @@ def leads_on(info: syscall.MapInfo) -> bool:
     return info.type in _LEADS_ON
 
 
-def open_map(fd: int, pin_name: str) -> Map | None:
+def open_map(fd: int, pin_name: str, info: syscall.MapInfo) -> Map | None:
     """The map behind `fd`, or None when its content is nobody's business. fd stays open."""
-    info = syscall.map_info(fd)
     name = section_name(info.name, pin_name)
     if info.type not in _READABLE or name.startswith(_LEFT_OUT):
         return None  # the descriptor stays open: a companion may want to share the map

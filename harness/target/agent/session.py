@@ -6,6 +6,7 @@ its companions and attachments gone.
 """
 
 import fcntl
+import functools
 import os
 import time
 from contextlib import ExitStack
@@ -74,7 +75,7 @@ class Session:
         """
         if case.hook not in HOOKS:
             raise UsageError(f"{case.id}: unknown hook {case.hook!r}", fix=", ".join(HOOKS))
-        kmsg.arm_warnings()
+        self.log.arm()
         if case.crashes:
             # after a leak of the preemption count the next fault of a page ends the process, unless
             # it was rescheduled before: that is not to be left to chance
@@ -231,9 +232,15 @@ class Session:
 def jit() -> str:
     """Value of net.core.bpf_jit_enable: "0" off, "1" on, "2" on and talkative; "" unknown."""
     try:
-        return Path("/proc/sys/net/core/bpf_jit_enable").read_text(encoding="ascii").strip()
+        return os.pread(_jit_switch(), 16, 0).decode().strip()
     except OSError:
         return ""
+
+
+@functools.cache
+def _jit_switch() -> int:
+    # stays open: opening it anew takes a guest longer than running a program
+    return os.open("/proc/sys/net/core/bpf_jit_enable", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _refused(refusal: Refusal) -> Observation:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+# a machine that is not there has no such call: ENOSYS
+_NUMBER = _NUMBERS.get(os.uname().machine, -1)
 _ATTR_BYTES = 160
 _INFO_BYTES = 256
 # nr_map_ids of struct bpf_prog_info; map_ids follows it
@@ -50,15 +52,18 @@ def call(command: int, attr: bytes) -> tuple[int, bytes]:
     """One bpf(2): (return value, the attribute bytes as the kernel left them)."""
     result, code, after = _call(command, attr)
     if code:
-        raise KernelError(code, f"bpf command {command}: {os.strerror(code)}")
+        raise _refused(command, code)
     return result, after
+
+
+def _refused(command: int, code: int) -> KernelError:
+    return KernelError(code, f"bpf command {command}: {os.strerror(code)}")
 
 
 def _call(command: int, attr: bytes) -> tuple[int, int, bytes]:
     """(Return value, errno or 0, the attribute bytes as the kernel left them)."""
     buffer = ctypes.create_string_buffer(attr, _ATTR_BYTES)
-    number = _NUMBERS[os.uname().machine]
-    result = int(libc.syscall(number, command, buffer, _ATTR_BYTES))
+    result = int(libc.syscall(_NUMBER, command, buffer, _ATTR_BYTES))
     return result, ctypes.get_errno() if result < 0 else 0, buffer.raw
 
 
@@ -84,12 +89,11 @@ def obj_pin(fd: int, path: str) -> None:
 def ids(command: int, last: int = 0) -> Iterator[int]:
     """Ids of one kind beyond `last`; `command` is PROG_NEXT_ID, MAP_NEXT_ID or LINK_NEXT_ID."""
     while True:
-        try:
-            _, attr = call(command, struct.pack("=III", last, 0, 0))
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return
-            raise
+        _, code, attr = _call(command, struct.pack("=III", last, 0, 0))
+        if code == errno.ENOENT:
+            return
+        if code:
+            raise _refused(command, code)
         last = struct.unpack_from("=I", attr, 4)[0]
         yield last
 
@@ -216,7 +220,7 @@ def map_items(fd: int, key_bytes: int, value_bytes: int, entries: int) -> dict[b
         if code in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
             return None
         if code not in (0, errno.ENOENT):
-            raise KernelError(code, f"bpf command {MAP_LOOKUP_BATCH}: {os.strerror(code)}")
+            raise _refused(MAP_LOOKUP_BATCH, code)
         got = struct.unpack_from("=I", out, 32)[0]
         items |= zip(
             _pieces(keys.raw, key_bytes, got), _pieces(values.raw, value_bytes, got), strict=True
