@@ -196,6 +196,7 @@ class VirtualTarget:
     def transport(self) -> paramiko.Transport:
         """The guest's ssh transport, for whoever wants to do something by hand."""
         transport = self._ready()[1].transport
+        self._used = True
         assert transport is not None
         return transport
 
