@@ -22,20 +22,24 @@ Reader = Callable[[Any], Any]
 _PLAIN = frozenset({str, int, float, bool, types.NoneType})
 
 
-def to_json(value: Any) -> Any:
-    """Return `value` as plain JSON types."""
+def to_json(value: Any, *, brief: bool = False) -> Any:
+    """Return `value` as plain JSON types. `brief`: without what has its record's default."""
     kind: Any = type(value)
     if kind in _PLAIN:
         return value
     if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
+        return [to_json(item, brief=brief) for item in value]
     if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
+        return {str(key): to_json(item, brief=brief) for key, item in value.items()}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, bytes):
         return value.hex()
-    return {name: to_json(getattr(value, name)) for name in _fields(kind)}
+    members = {name: getattr(value, name) for name in _fields(kind)}
+    if brief:
+        usual = _defaults(kind)
+        members = {n: item for n, item in members.items() if n not in usual or usual[n] != item}
+    return {name: to_json(item, brief=brief) for name, item in members.items()}
 
 
 def from_json(kind: type[T], data: Any, where: str = "$") -> T:
@@ -59,6 +63,18 @@ class _WrongError(Exception):
 @functools.cache
 def _fields(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
+
+
+@functools.cache
+def _defaults(kind: type) -> dict[str, Any]:
+    none = dataclasses.MISSING
+    plain = {f.name: f.default for f in dataclasses.fields(kind) if f.default is not none}
+    made = {
+        f.name: f.default_factory()
+        for f in dataclasses.fields(kind)
+        if f.default_factory is not none
+    }
+    return plain | made
 
 
 # Looking at types takes ten times as long as what is then done: a guest does that once for each.

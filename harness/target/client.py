@@ -19,7 +19,7 @@ from harness import logmatch, wire
 from harness.bpf.elf import Object, decode_globals, read_object
 from harness.bpf.special import without_addresses
 from harness.errors import UsageError
-from harness.model import Case, Companion, Observation, Verdict
+from harness.model import Case, Companion, Expectation, Observation, Verdict
 from harness.target import splats
 from harness.target.base import FRESH, Facts
 from harness.target.channel import AgentChannel
@@ -112,7 +112,7 @@ class AgentClient:
         answer = self._agent.request(
             "run",
             timeout_s,
-            case=wire.to_json(replace(case, object="", companions=self._companions(case))),
+            case=wire.to_json(self._bare(case), brief=True),
             object=remote,
             statistics=self._statistics,
         )
@@ -149,6 +149,17 @@ class AgentClient:
     def close(self) -> None:
         """End the agent."""
         self._agent.close()
+
+    def _bare(self, case: Case) -> Case:
+        """What the machine needs to know of it: not what should come of it."""
+        return replace(
+            case,
+            object="",
+            companions=self._companions(case),
+            expectation=Expectation(),
+            per_series=(),
+            needs=(),
+        )
 
     def _companions(self, case: Case) -> tuple[Companion, ...]:
         """Those of other objects have them pushed; all know their objects' places over there."""

@@ -71,6 +71,14 @@ results = st.builds(
 def test_there_and_back(result):
     """Through real JSON text, whatever the values."""
     assert from_json(Result, json.loads(json.dumps(to_json(result)))) == result
+    assert from_json(Result, json.loads(json.dumps(to_json(result, brief=True)))) == result
+
+
+def test_in_brief_there_is_only_what_is_not_as_usual():
+    seen = Observation(Verdict.RAN, retvals=(3,), provenance=Provenance(kernel="6.12"))
+    assert to_json(seen, brief=True) == {
+        "verdict": "ran", "retvals": [3], "provenance": {"kernel": "6.12"},
+    }  # fmt: skip
 
 
 def test_plain_types():

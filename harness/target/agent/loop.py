@@ -112,7 +112,7 @@ def _run(agent: Agent, request: Result) -> Result:
     if not isinstance(path, str):
         raise UsageError(f"$.object: expected a path, got {path!r}")
     seen = agent.session.run(case, path, statistics=bool(request.get("statistics")))
-    observation: Result = wire.to_json(seen)
+    observation: Result = wire.to_json(seen, brief=True)
     return observation
 
 
