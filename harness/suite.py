@@ -357,8 +357,8 @@ _WORD = re.compile(r"[()]|[^\s()]+")
 def select(cases: Sequence[Case], expr: str) -> list[Case]:
     """Return the cases that `expr` names: words with and, or, not and parentheses, as pytest -k.
 
-    A word matches where it is part of the id, the hook or the section, whatever its case.
-    Raises UsageError for an expression that is not one.
+    A word matches where it is part of the id, the hook or the section, whatever its case; one that
+    is the whole id of a case matches only that. Raises UsageError for what is no expression.
     """
     if not expr.strip():
         return list(cases)
@@ -376,21 +376,24 @@ def select(cases: Sequence[Case], expr: str) -> list[Case]:
     except SyntaxError:
         fix = "words joined by and, or, not: -k 'throw and not xdp'"
         raise UsageError(f"-k {expr!r} is not an expression", fix=fix) from None
-    return [case for case in cases if _matches(tree, words, _text_of(case))]
+    whole = {case.id.lower() for case in cases}.intersection(words)
+    return [case for case in cases if _matches(tree, [_has(case, w, whole) for w in words])]
 
 
-def _text_of(case: Case) -> str:
-    return f"{case.id} {case.hook} {case.section} {case.description}".lower()
+def _has(case: Case, word: str, whole: set[str]) -> bool:
+    if word in whole:
+        return case.id.lower() == word
+    return word in f"{case.id} {case.hook} {case.section} {case.description}".lower()
 
 
-def _matches(node: ast.expr, words: list[str], text: str) -> bool:
+def _matches(node: ast.expr, held: list[bool]) -> bool:
     match node:
         case ast.BoolOp(op=ast.And(), values=values):
-            return all(_matches(value, words, text) for value in values)
+            return all(_matches(value, held) for value in values)
         case ast.BoolOp(values=values):
-            return any(_matches(value, words, text) for value in values)
+            return any(_matches(value, held) for value in values)
         case ast.UnaryOp(operand=operand):
-            return not _matches(operand, words, text)
+            return not _matches(operand, held)
         case ast.Name(id=name):
-            return words[int(name[1:])] in text
+            return held[int(name[1:])]
     raise UsageError(f"-k: cannot read {ast.unparse(node)!r}", fix="join words by and, or, not")

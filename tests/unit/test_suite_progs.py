@@ -70,6 +70,12 @@ def words_of(case):
         ("COOKIE and not test_run", lambda c: "cookie" in c.id and c.hook != "test_run"),
         ("not (xdp or tc)", lambda c: not {"xdp", "tc"} & words_of(c)),
         ("parser_xdp/more:qinq", lambda c: c.id.startswith("packet/parser_xdp/more:qinq")),
+        # a whole id is only that: it is what a replay asks for
+        ("reject/cookies/map", lambda c: c.id == "reject/cookies/map"),
+        (
+            "Throw/Main/Always and test_run",
+            lambda c: c.id == "throw/main/always" and c.hook == "test_run",
+        ),
     ],
 )
 def test_selection_reads_like_pytests(everything, expr, wanted):
