@@ -14,6 +14,7 @@ from harness.compare import REACHED, compare, expectation_for, expected_verdict,
 from harness.environments import environment_of, needs_kernel
 from harness.errors import BpfthrowError, MachineLostError, ObjectError, UsageError, WorldError
 from harness.hooks import HOOKS
+from harness.kernels.image import should_throw
 from harness.model import Case, Difference, Observation, Provenance, Result, Verdict
 from harness.report.outcome import FAILURES, Tested, outcome
 from harness.series import series_of
@@ -117,23 +118,17 @@ def _judge(case: Case, target: Target, profile: str) -> Result:
 
 
 def tested(target: Target, result: Result, spec: str) -> Tested | None:
-    """What the target turned out to be, for the report's header; None while it cannot be known.
-
-    After a crash, a hang or a loss, asking for the facts would boot another guest.
-    """
-    seen = result.observed
-    if seen.verdict not in (Verdict.RAN, Verdict.REJECTED, Verdict.UNSUPPORTED):
-        return None
+    """What the target turned out to be, for the report's header; None while it cannot be known."""
+    seen, place = result.observed.provenance, spec.removeprefix("vm:")
+    if result.observed.verdict in _DEAD:
+        # to ask for the facts would boot another guest: the one that died has told enough
+        if not seen.loader:
+            return None
+        made_of = (seen.kernel, seen.accelerator, seen.jit, seen.loader)
+        return Tested(result.target, *made_of, should_throw(seen.kernel), spec=place)
     facts = target.facts
-    return Tested(
-        result.target,
-        facts.release,
-        facts.accelerator,
-        seen.provenance.jit or facts.jit,
-        facts.loader,
-        facts.expects_throw,
-        spec=spec.removeprefix("vm:"),
-    )
+    made_of = (facts.release, facts.accelerator, seen.jit or facts.jit, facts.loader)
+    return Tested(result.target, *made_of, facts.expects_throw, spec=place)
 
 
 def run_cases(

@@ -7,7 +7,16 @@ import pytest
 
 from harness import run
 from harness.errors import MachineLostError, UsageError, WorldError
-from harness.model import Difference, Expectation, Loading, Observation, Result, Verdict
+from harness.model import (
+    Difference,
+    Expectation,
+    Loading,
+    Observation,
+    Provenance,
+    Result,
+    Verdict,
+)
+from harness.report import outcome as report
 from harness.report.outcome import Outcome, outcome
 from tests.fake_target import FakeTarget, case, ran
 
@@ -49,6 +58,17 @@ def test_a_trace_belongs_to_a_difference_from_what_the_simulator_says(monkeypatc
     assert getattr(found.simulated, "trace", "") == ("throw 64" if told else "")
     agreed = Result(CASES[0], "vm-6.12", ran(1), ran(1))
     assert run.with_trace(agreed) is agreed
+
+
+@pytest.mark.parametrize(("kernel", "throws"), [("6.12.1", True), ("6.1.0-50", False)])
+def test_what_was_tested_is_known_from_a_guest_that_died(kernel, throws):
+    target = None  # asking would boot another one
+    seen = Provenance(kernel=kernel, accelerator="tcg", jit="1", loader="bpftool v7.5.0")
+    died = Observation(Verdict.CRASHED, provenance=seen)
+    found = run.tested(target, Result(CASES[0], "vm-6.12", died, None), "vm:6.12")
+    assert found == report.Tested("vm-6.12", kernel, "tcg", "1", "bpftool v7.5.0", throws, "6.12")
+    unknown = Result(CASES[0], "vm-6.12", Observation(Verdict.LOST), None)
+    assert run.tested(target, unknown, "vm:6.12") is None
 
 
 def _raises(error):
