@@ -110,6 +110,15 @@ def test_errno_in_every_spelling(text, errno):
     assert verifierlog.load_errno(text) == errno
 
 
+def test_a_kernel_function_that_is_not_there_is_named():
+    said = "extern (func ksym) 'bpf_no_such': not found in kernel or module BTFs"
+    log = f"libbpf: {said}\nlibbpf: failed to load object 'a.o'\nError: failed to load object file"
+    assert verifierlog.useful_line(log) == said
+    # where the verifier was asked all the same, its words count
+    words = f"prog 'p': -- BEGIN PROG LOAD LOG --\ninvalid func unknown#2\n{verifierlog._END}\n"
+    assert verifierlog.useful_line(f"libbpf: {said}\n{words}", "p") == "invalid func unknown#2"
+
+
 def test_nothing_to_read_is_not_an_error():
     assert verifierlog.useful_line("") == ""
     assert verifierlog.last_word("") == ""

@@ -72,7 +72,7 @@ def test_without_the_batch_command_one_by_one(monkeypatch, code):
 
 def test_a_batch_that_fails_is_not_an_empty_map(monkeypatch):
     FakeKernel(monkeypatch, [b"ab"], errno.EPERM)
-    with pytest.raises(KernelError, match="bpf command 24"):
+    with pytest.raises(KernelError, match="BPF_MAP_LOOKUP_BATCH"):
         maps.read(entry([b"ab"]))
 
 

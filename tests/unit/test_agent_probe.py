@@ -27,9 +27,9 @@ def _probe(monkeypatch, error):
             "veth pair: Unknown device type (ENOTSUP)",
         ),
         (KernelError(errno.ENOENT, "clsact on vb: unknown"), "clsact on vb: unknown (ENOENT)"),
-        (KernelError(524, "bpf command 10: Unknown error 524"), "Unknown error 524 (524)"),
+        (KernelError(524, "BPF_PROG_TEST_RUN: Unknown error 524"), "Unknown error 524 (524)"),
         (
-            KernelError(errno.EACCES, "bpf command 5", "calling kfunc is not allowed\n"),
+            KernelError(errno.EACCES, "BPF_PROG_LOAD", "calling kfunc is not allowed\n"),
             "calling kfunc is not allowed (EACCES)",
         ),
     ],
@@ -43,10 +43,10 @@ def test_a_kernel_that_lacks_something_is_a_reason(monkeypatch, error, reason):
     [
         WorldError("tracefs is not mounted"),
         WorldError("the machine has no bpftool"),
-        KernelError(errno.EPERM, "bpf command 5"),
-        KernelError(errno.ENOMEM, "bpf command 5"),
+        KernelError(errno.EPERM, "BPF_PROG_LOAD"),
+        KernelError(errno.ENOMEM, "BPF_PROG_LOAD"),
         # a security module's, not the verifier's
-        KernelError(errno.EACCES, "bpf command 5", ""),
+        KernelError(errno.EACCES, "BPF_PROG_LOAD", ""),
         # a file of ours, not an answer to a request
         FileNotFoundError(errno.ENOENT, "No such file or directory"),
     ],

@@ -28,6 +28,17 @@ PROG_NEXT_ID, MAP_NEXT_ID, PROG_BY_ID, MAP_BY_ID, OBJ_INFO = 11, 12, 13, 14, 15
 PROG_QUERY, RAW_TRACEPOINT_OPEN, MAP_LOOKUP_BATCH, LINK_CREATE, LINK_BY_ID = 16, 17, 24, 28, 30
 LINK_NEXT_ID, ENABLE_STATS = 31, 32
 
+# the kernel's names of all up to the last one here, for messages
+_NAMES = (
+    "MAP_CREATE", "MAP_LOOKUP_ELEM", "MAP_UPDATE_ELEM", "MAP_DELETE_ELEM", "MAP_GET_NEXT_KEY",
+    "PROG_LOAD", "OBJ_PIN", "OBJ_GET", "PROG_ATTACH", "PROG_DETACH", "PROG_TEST_RUN",
+    "PROG_GET_NEXT_ID", "MAP_GET_NEXT_ID", "PROG_GET_FD_BY_ID", "MAP_GET_FD_BY_ID",
+    "OBJ_GET_INFO_BY_FD", "PROG_QUERY", "RAW_TRACEPOINT_OPEN", "BTF_LOAD", "BTF_GET_FD_BY_ID",
+    "TASK_FD_QUERY", "MAP_LOOKUP_AND_DELETE_ELEM", "MAP_FREEZE", "BTF_GET_NEXT_ID",
+    "MAP_LOOKUP_BATCH", "MAP_LOOKUP_AND_DELETE_BATCH", "MAP_UPDATE_BATCH", "MAP_DELETE_BATCH",
+    "LINK_CREATE", "LINK_UPDATE", "LINK_GET_FD_BY_ID", "LINK_GET_NEXT_ID", "ENABLE_STATS",
+)  # fmt: skip
+
 # flag of BPF_PROG_LOAD
 F_SLEEPABLE = 16
 
@@ -57,7 +68,7 @@ def call(command: int, attr: bytes) -> tuple[int, bytes]:
 
 
 def _refused(command: int, code: int) -> KernelError:
-    return KernelError(code, f"bpf command {command}: {os.strerror(code)}")
+    return KernelError(code, f"BPF_{_NAMES[command]}: {os.strerror(code)}")
 
 
 def _call(command: int, attr: bytes) -> tuple[int, int, bytes]:

@@ -27,6 +27,7 @@ _NOISE = (
     r"extern \(func ksym\)|failed to find valid kernel BTF|loading kernel BTF|"
     r"couldn't find.*kernel BTF|Retrying without BTF|BTF loading error|BTF is optional, ignoring"
 )
+_ABSENT = r"extern \(func ksym\).*(not found|incompatible)"
 # what the kernel says of the object's own types: libbpf goes on without them
 _TYPES = re.compile(r"(?ms)^libbpf: -- BEGIN BTF LOAD LOG --.*?^-- END BTF LOAD LOG --$")
 # a bundle of `bpfthrow repro` takes 17 MiB of each log
@@ -66,6 +67,8 @@ def useful_line(log: str, program: str = "") -> str:
     lines = _TYPES.sub("", log).splitlines()
     spoken = [line.strip() for line in lines if not re.search(_NOISE, line)]
     spoken = [line for line in spoken if line and not line.startswith("Error: failed to load")]
+    # libbpf says this of a kernel function and gives up without another word
+    spoken = spoken or [line for line in lines if re.search(_ABSENT, line)]
     return spoken[0].removeprefix("libbpf: ") if spoken else log.strip().split("\n")[-1]
 
 
