@@ -101,12 +101,24 @@ class AgentClient:
 
     def run(self, case: Case, facts: Facts) -> Observation:
         """One case. Errors of the channel and of the agent pass through."""
-        for need in case.needs:
-            # whether bpf_throw is there is asked only where a load was refused: it takes a while,
-            # and the refusal has the verifier's own words
-            why = "" if need in ("throw", FRESH) else self.missing(need)
-            if why:
-                return Observation(Verdict.UNSUPPORTED, message=f"{need}: {why}")
+        # whether bpf_throw is there is asked only where a load was refused: it takes a while, and
+        # the refusal has the verifier's own words
+        lacking = (need for need in case.needs if need not in ("throw", FRESH))
+        why = next((f"{need}: {self.missing(need)}" for need in lacking if self.missing(need)), "")
+        may_lack_throw = "throw" in case.needs and not facts.expects_throw
+        if why and not may_lack_throw:
+            return Observation(Verdict.UNSUPPORTED, message=why)
+        # what cannot run for another reason is loaded only, for those words
+        seen, obj = self._seen(replace(case, hook="load", companions=()) if why else case)
+        if seen.verdict is Verdict.REJECTED and may_lack_throw and self.missing("throw"):
+            seen = replace(seen, verdict=Verdict.UNSUPPORTED)
+        elif why:
+            return Observation(Verdict.UNSUPPORTED, message=why)
+        if seen.verdict is Verdict.REJECTED and _of_others(case) and not _as_claimed(case, seen):
+            seen = _unless_lacking(seen)
+        return self._complete(seen, obj)
+
+    def _seen(self, case: Case) -> tuple[Observation, Object]:
         remote, obj = self._object(Path(case.object))
         timeout_s = (CASE_TIMEOUT_S + _PER_REPEAT_S * case.repeat) * self._scale
         answer = self._agent.request(
@@ -116,13 +128,7 @@ class AgentClient:
             object=remote,
             statistics=self._statistics,
         )
-        seen = wire.from_json(Observation, answer, "agent")
-        refused = seen.verdict is Verdict.REJECTED and "throw" in case.needs
-        if refused and not facts.expects_throw and self.missing("throw"):
-            seen = replace(seen, verdict=Verdict.UNSUPPORTED)
-        if seen.verdict is Verdict.REJECTED and _of_others(case) and not _as_claimed(case, seen):
-            seen = _unless_lacking(seen)
-        return self._complete(seen, obj)
+        return wire.from_json(Observation, answer, "agent"), obj
 
     def finish(self) -> tuple[str, ...]:
         """Unload everything; what was left behind, and the splats that this made."""

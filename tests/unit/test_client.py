@@ -3,7 +3,11 @@
 
 import pytest
 
+from harness import wire
+from harness.build import PROGS, build
 from harness.errors import UsageError, WorldError
+from harness.model import Case, Expectation, Input, Observation, Verdict
+from harness.target.base import Facts
 from harness.target.client import AgentClient
 
 
@@ -62,3 +66,47 @@ def test_a_splat_on_unloading_is_told_with_the_leaks():
 def test_a_log_that_was_not_read_on_unloading_is_not_clean():
     with pytest.raises(WorldError, match="nobody can say"):
         _finish(None)
+
+
+class Kernel:
+    """An agent on a kernel without tcx; `seen` comes of every load."""
+
+    def __init__(self, seen, *, throws):
+        self.seen, self.throws = seen, throws
+        self.cases = []
+
+    def request(self, op, timeout_s, **fields):
+        if op == "probe":
+            has = {"throw": "" if self.throws else "no", "tcx": "BPF_PROG_QUERY: no"}
+            return {"features": {name: has[name] for name in fields["features"]}}
+        self.cases.append(fields["case"])
+        return wire.to_json(self.seen)
+
+
+REFUSED = Observation(Verdict.REJECTED, message="kfunc 'bpf_throw' is referenced")
+LOADED = Observation(Verdict.RAN)
+
+
+@pytest.mark.parametrize(
+    ("throws", "seen", "message", "hooks"),
+    [
+        # the verifier's words tell more of the kernel than a hook that is not there
+        (False, REFUSED, REFUSED.message, ["load"]),
+        # a throw that is provably dead
+        (False, LOADED, "tcx: BPF_PROG_QUERY: no", ["load"]),
+        (True, REFUSED, "tcx: BPF_PROG_QUERY: no", []),
+    ],
+)
+def test_a_kernel_without_throw_is_asked_for_the_verifiers_words(throws, seen, message, hooks):
+    agent = Kernel(seen, throws=throws)
+    client = AgentClient(agent, lambda files: None, "/run/x", 1.0)
+    (path,) = build([PROGS / "throw" / "main.bpf.c"])
+    case = Case(
+        "t", str(path), "always", "tc", "tcx-ingress", Input(packet=bytes(64)),
+        expectation=Expectation(retval=64), needs=("throw", "tcx"),
+    )  # fmt: skip
+    found = client.run(case, Facts("6.1.0", "tcg", "1", "bpftool", expects_throw=throws))
+    assert (found.verdict, found.message) == (Verdict.UNSUPPORTED, message)
+    assert [each["hook"] for each in agent.cases] == hooks
+    # what should come of a case is nobody's business over there
+    assert not [each for each in agent.cases if {"expectation", "per_series"} & each.keys()]
