@@ -18,6 +18,8 @@ from pathlib import Path
 from harness.errors import UsageError, WorldError
 from harness.paths import replace_file
 
+# QEMU writes this one; of a restored guest, the other has what it had printed when it was saved
+CONSOLE, BOOT_LOG = "console.log", "boot.log"
 _PRIVATE_NAME = "bpfthrow"
 _END_TIMEOUT_S = 10.0
 _POLL_S = 0.02
@@ -90,6 +92,11 @@ def read_text(path: Path) -> str:
         return ""
 
 
+def whole_console(run_dir: Path) -> str:
+    """What the kernel of this guest printed since it booted, be it before the guest was saved."""
+    return "".join(read_text(run_dir / name) for name in (BOOT_LOG, CONSOLE))
+
+
 def keeper_pid(run_dir: Path) -> int | None:
     """Process that keeps the guest in `run_dir`, or None when it is gone."""
     text = read_text(run_dir / "keeper.pid").strip()
@@ -104,7 +111,7 @@ def qemu_pid(run_dir: Path) -> int | None:
     kept = keeper_pid(run_dir)
     if kept is None:
         return None
-    marker = f"file:{run_dir}/console.log"
+    marker = f"file:{run_dir}/{CONSOLE}"
     for pid in _descendants(kept):
         command = read_text(Path("/proc") / str(pid) / "cmdline").split("\0")
         if marker in command and "virtme-run" not in " ".join(command[:3]):

@@ -2,12 +2,13 @@
 """Keeps one guest: starts virtme-run, and ends it when the harness ends, however it ends.
 
 Run as a program, with the standard library only:
-    python3 -I -S keeper.py RUN_DIR [--detached] -- ARGV...
+    python3 -I -S keeper.py RUN_DIR -- ARGV...
 The harness holds the other end of standard input. A line there says that RUN_DIR is furnished and
 the guest may start. End of file (exit, crash, kill -9) or SIGTERM kills the guest and removes
-RUN_DIR. With --detached the guest, once started, lives on its own until SIGTERM. When this process
-itself is killed, virtme-run dies with it (PR_SET_PDEATHSIG), and QEMU with virtme-run (its wrapper
-sets the same).
+RUN_DIR. After the line "detach" the guest lives on its own until SIGTERM: it is the harness' last
+word on a guest that it has handed over, so that one which nobody was told of never outlives it.
+When this process itself is killed, virtme-run dies with it (PR_SET_PDEATHSIG), and QEMU with
+virtme-run (its wrapper sets the same).
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+# what the harness says: the guest may start; it lives on its own from now on
+GO, DETACH = b"go\n", b"detach\n"
 # what virtme-run gets to end QEMU in an orderly way
 _GRACE_S = 0.5
 
@@ -44,14 +47,24 @@ def start(run_dir: Path, argv: list[str]) -> subprocess.Popen[bytes]:
         )
 
 
-def wait(run_dir: Path, child: subprocess.Popen[bytes], stop_fd: int, *, detached: bool) -> None:
-    """Return when the guest has ended and nobody needs its directory, or when told to stop."""
+def wait(run_dir: Path, child: subprocess.Popen[bytes], stop_fd: int, said: bytes) -> None:
+    """Return when told to stop, or when the harness lets go of a guest that was not handed over.
+
+    `said`: what the harness has said so far.
+    """
     handle = os.pidfd_open(child.pid)
-    watched = [handle, stop_fd] if detached else [handle, stop_fd, 0]
-    while watched:
+    watched = [handle, stop_fd, 0]
+    while True:
+        if DETACH in said and 0 in watched:
+            watched.remove(0)
         ready, _, _ = select.select(watched, [], [])
-        if stop_fd in ready or (0 in ready and not os.read(0, 4096)):
+        if stop_fd in ready:
             return
+        if 0 in ready:
+            piece = os.read(0, 4096)
+            if not piece:
+                return
+            said += piece
         if handle in ready:
             # The console stays readable until the harness lets go.
             (run_dir / "exited").touch()
@@ -73,7 +86,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 def main(arguments: list[str]) -> int:
     """Keep one guest; see the module's docstring for the arguments."""
     split = arguments.index("--")
-    run_dir, detached = Path(arguments[0]), "--detached" in arguments[1:split]
+    run_dir = Path(arguments[0])
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stop_read, stop_write = os.pipe()
     os.set_blocking(stop_write, False)
@@ -83,10 +96,11 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         (run_dir / "keeper.pid").write_text(f"{os.getpid()}\n")
-        if os.read(0, 4096):
+        said = os.read(0, 4096)
+        if said:
             child = start(run_dir, arguments[split + 1 :])
             try:
-                wait(run_dir, child, stop_read, detached=detached)
+                wait(run_dir, child, stop_read, said)
             finally:
                 end(child)
     finally:

@@ -18,6 +18,7 @@ from typing import Any
 from harness import tools
 from harness.errors import MachineLostError, WorldError
 from harness.paths import cache_dir, locked, remove, replace_file, require_space, staged
+from harness.target.guests import BOOT_LOG, CONSOLE
 from harness.target.machine import Machine, recipe
 from harness.target.opening import Opening
 from harness.target.virtme import virtme_argv
@@ -66,7 +67,7 @@ class Saved:
 
     def furnish(self, run_dir: Path) -> None:
         """Put what a restored guest needs into its run directory. OSError where it is gone."""
-        for name in _KEYS:
+        for name in (*_KEYS, BOOT_LOG):
             shutil.copy(self.place / name, run_dir / name)
         # read at the first boot, needed by QEMU's command line for ever
         (run_dir / "initramfs").write_bytes(b"\0")
@@ -108,6 +109,7 @@ def find(machine: Machine) -> Saved | None:
     place = _place(machine)
     try:
         note = json.loads((place / _NOTE).read_text())
+        (place / BOOT_LOG).stat()  # not there in states of earlier versions
         os.utime(place)  # who was used last is kept
         opening = Opening(bytes.fromhex(note["heard"]), note["said"].encode())
         return Saved(place, tuple(note["argv"]), opening, note["boot_s"])
@@ -150,6 +152,10 @@ def write(
         (staging / STATE).chmod(0o600)
         for name in _KEYS:
             shutil.copy(run_dir / name, staging / name)
+        # Now, because the guest ran on while its memory was written. What it printed in the moment
+        # after that stands there twice; nothing is left out.
+        (staging / BOOT_LOG).touch(mode=0o600)
+        shutil.copyfile(run_dir / CONSOLE, staging / BOOT_LOG)
         note = {
             "argv": _arguments(run_dir),
             "heard": opening.heard.hex(),

@@ -42,13 +42,14 @@ _POLL_S = 0.02
 
 @dataclass(slots=True)
 class Guest:
-    """A running guest. stop() ends it; one that is not detached also ends with this process."""
+    """A running guest. stop() ends it; one of ours that was not released ends with this process."""
 
     machine: Machine
     run_dir: Path
+    # of a guest of ours; None once it lives on its own
     keeper: subprocess.Popen[bytes] | None
-    # keeper of a guest that this process started and that lives on its own
-    process: subprocess.Popen[bytes] | None = None
+    # whether release() lets it live on
+    stays: bool = False
     # 0.0 until the first login; a guest that was found running or saved brings its own
     boot_s: float = 0.0
     # whether its agent listens
@@ -66,7 +67,7 @@ class Guest:
     @property
     def console(self) -> Path:
         """File with everything that the kernel printed since the boot or the restoration."""
-        return self.run_dir / "console.log"
+        return self.run_dir / guests.CONSOLE
 
     def console_text(self) -> str:
         """The console so far; empty where nothing was printed or the guest is gone."""
@@ -121,16 +122,42 @@ class Guest:
             self.lock.close()
             self.lock = None
 
-    def release(self) -> None:
-        """End a guest of ours; leave one that lives on its own as it is."""
-        if self.keeper is None and self.alive():
-            if self.transport is not None:
-                self.hang_up()
+    def release(self) -> bool:
+        """Leave a guest that lives on its own, or is ready to; end every other one.
+
+        Whether it lives on. May be called twice.
+        """
+        lives = self._may_stay() and self.alive()
+        if lives and self.transport is not None:
+            self.hang_up()
+        if lives and self._handed_over():
             self.disconnect()
-            if self.process is not None:
-                self.process.returncode = 0  # not ours to wait for any more
-        else:
-            self.stop()
+            return True
+        self.stop()
+        return False
+
+    def _may_stay(self) -> bool:
+        if self.keeper is None:
+            return True
+        assert self.keeper.stdin is not None
+        # who aborts a run has closed it
+        going = self.keeper.stdin.closed
+        return self.stays and self.prepared and self.transport is not None and not going
+
+    def _handed_over(self) -> bool:
+        if self.keeper is None:
+            return True
+        assert self.keeper.stdin is not None
+        try:
+            # first found by others, then free of us: `vm list` shows every guest that is up
+            self.note(detached=True)
+            self.keeper.stdin.write(keeper.DETACH)
+            self.keeper.stdin.close()
+        except (OSError, ValueError):  # its keeper was killed; the run was aborted meanwhile
+            return False
+        self.keeper.returncode = 0  # not ours to wait for any more
+        self.keeper = None
+        return True
 
     def stop(self) -> None:
         """Disconnect and end the guest; its directory is removed. May be called twice."""
@@ -144,8 +171,6 @@ class Guest:
             shutil.rmtree(self.run_dir, ignore_errors=True)
         else:
             guests.end_detached(self.run_dir)
-            if self.process is not None:
-                self.process.wait()
 
 
 def start(machine: Machine, *, detached: bool = False, name: str = "") -> Guest:
@@ -199,12 +224,13 @@ def _keep(
     """Have a keeper run `argv` once the run directory is furnished."""
     run_dir = guest.run_dir
     command = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir)]
-    command += ["--detached"] if detached else []
+    guest.stays = detached
     try:
         # first of all, so that whatever happens from here on, somebody cleans up
         process = subprocess.Popen(
             [*command, "--", *argv],
             stdin=subprocess.PIPE,
+            bufsize=0,
             # one that outlives us must not hold a pipe that somebody reads to its end
             stdout=subprocess.DEVNULL if detached else None,
             stderr=subprocess.DEVNULL if detached else None,
@@ -216,9 +242,8 @@ def _keep(
     assert process.stdin is not None
     try:
         furnish()
-        guests.write_note(run_dir, _note(guest, label=name, detached=detached))
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
+        guests.write_note(run_dir, _note(guest, label=name))
+        process.stdin.write(keeper.GO)
     except BrokenPipeError as error:
         process.wait()
         raise MachineLostError(f"the guest's keeper ended with {process.returncode}") from error
@@ -226,18 +251,14 @@ def _keep(
         process.stdin.close()
         process.wait()
         raise
-    if detached:
-        process.stdin.close()
-        guest.process = process
-    else:
-        guest.keeper = process
+    guest.keeper = process
     return guest
 
 
-def _note(guest: Guest, *, label: str, detached: bool) -> dict[str, object]:
+def _note(guest: Guest, *, label: str) -> dict[str, object]:
     return {
         "label": label,
-        "detached": detached,
+        "detached": False,  # until it is released
         "recipe": recipe(guest.machine),
         "started": time.time(),
         "boot_s": guest.boot_s,

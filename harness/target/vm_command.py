@@ -5,11 +5,13 @@ import argparse
 import json
 import os
 import select
+import shlex
 import shutil
 import sys
 import termios
 import time
 import tty
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -27,9 +29,12 @@ _EPILOG = """\
 examples:
   bpfthrow vm up --kernel 6.12          boot it once; `run --kernel 6.12` then reuses it
   bpfthrow vm ssh                       a shell in it
-  bpfthrow vm ssh 6.12 -- dmesg         one command; its exit code
+  bpfthrow vm ssh 6.12 -- ls '/a b'     one command, word for word; its exit code
+  bpfthrow vm ssh 6.12 -- 'dmesg | wc'  one word is a line for the guest's shell
   bpfthrow vm log 6.12                  its console, from the first line on
   bpfthrow vm down --all
+
+Ctrl-C or the end of `vm up` before it says "is up" leaves no guest.
 """
 
 
@@ -53,6 +58,9 @@ def add_parser(subparsers: "Subparsers") -> None:
         command.add_argument("name", nargs="?", default="", metavar="NAME", help="see vm list")
     for command in (up, down, listing, log):
         command.add_argument("--json", action="store_true", help="print JSON")
+    ssh.add_argument(
+        "--json", action="store_true", help="output and exit code of a command as JSON"
+    )
     for command, action in ((up, _up), (down, _down), (listing, _list), (ssh, _ssh), (log, _log)):
         command.set_defaults(action=action)
 
@@ -74,16 +82,22 @@ def _up(arguments: argparse.Namespace) -> int:
         began_s = time.monotonic()
         guest = boot.new(machine, detached=True, cold=settings.cold)
         try:
-            prepare(guest, settings.timeout_scale, save=not settings.cold)
+            _let_live(guest, settings)
+            print(
+                f"bpfthrow: {kernel.release} is up after {time.monotonic() - began_s:.1f} s",
+                file=sys.stderr,
+            )
         except BaseException:
+            # also when it lives on its own already: nobody was told of it
             guest.stop()
             raise
-        guest.release()
-        print(
-            f"bpfthrow: {kernel.release} is up after {time.monotonic() - began_s:.1f} s",
-            file=sys.stderr,
-        )
     return _list(arguments)
+
+
+def _let_live(guest: vm.Guest, settings: config.Settings) -> None:
+    prepare(guest, settings.timeout_scale, save=not settings.cold)
+    if not guest.release():
+        raise MachineLostError(f"the guest of {guest.machine.release} ended once it was up")
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -140,7 +154,7 @@ def _down(arguments: argparse.Namespace) -> int:
 
 def _log(arguments: argparse.Namespace) -> int:
     entry = _find(arguments.name)
-    console = guests.read_text(entry.run_dir / "console.log")
+    console = guests.whole_console(entry.run_dir)
     if arguments.json:
         print(json.dumps({"name": _name(entry, guests.detached()), "console": console}))
     else:
@@ -159,6 +173,8 @@ def _find(name: str) -> guests.Detached:
 
 
 def _ssh(arguments: argparse.Namespace) -> int:
+    if arguments.json and not arguments.behind:
+        raise UsageError("--json goes with a command, not with a shell", fix="vm ssh --json -- ls")
     entry = _find(arguments.name)
     if not entry.alive:
         raise MachineLostError(f"{entry.label} has ended", fix="bpfthrow vm log shows why")
@@ -170,8 +186,8 @@ def _ssh(arguments: argparse.Namespace) -> int:
     session = guest.transport.open_session()
     try:
         if arguments.behind:
-            session.exec_command(" ".join(arguments.behind))
-            return _relay(session)
+            session.exec_command(_command_line(arguments.behind))
+            return _tell(session) if arguments.json else _relay(session)
         size = shutil.get_terminal_size()
         session.get_pty(os.environ.get("TERM", "dumb"), size.columns, size.lines)
         session.exec_command("cd /run; PS1='guest# ' exec /usr/bin/busybox sh -i")
@@ -180,17 +196,38 @@ def _ssh(arguments: argparse.Namespace) -> int:
         guest.disconnect()
 
 
+def _command_line(words: list[str]) -> str:
+    """What sshd hands to the guest's shell: one word as a line of its own, several as they are."""
+    return words[0] if len(words) == 1 else shlex.join(words)
+
+
+def _tell(session: paramiko.Channel) -> int:
+    said = {1: b"", 2: b""}
+    for descriptor, data in _pieces(session):
+        said[descriptor] += data
+    code = _exit_code(session)
+    out, err = (said[descriptor].decode(errors="replace") for descriptor in (1, 2))
+    print(json.dumps({"schema": 1, "exit_code": code, "stdout": out, "stderr": err}))
+    return code
+
+
 def _relay(session: paramiko.Channel) -> int:
+    for descriptor, data in _pieces(session):
+        _write(descriptor, data)
+    return _exit_code(session)
+
+
+def _pieces(session: paramiko.Channel) -> Iterator[tuple[int, bytes]]:
+    """What comes for standard output (1) and standard error (2), until the command has ended."""
     ended = False
     while not ended:
         select.select([session], [], [])
         # asked before the rest is read: nothing comes after it
         ended = bool(session.eof_received) or session.closed
         while session.recv_ready():
-            _write(1, session.recv(1 << 16))
+            yield 1, session.recv(1 << 16)
         while session.recv_stderr_ready():
-            _write(2, session.recv_stderr(1 << 16))
-    return _exit_code(session)
+            yield 2, session.recv_stderr(1 << 16)
 
 
 def _write(descriptor: int, data: bytes) -> None:

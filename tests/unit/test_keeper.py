@@ -54,9 +54,9 @@ def _children(pid):
         return file.read().split()
 
 
-def _argv(run_dir, *options, marker):
+def _argv(run_dir, *, marker):
     guest = [sys.executable, "-c", _GUEST, marker]
-    return [sys.executable, "-I", "-S", keeper.__file__, str(run_dir), *options, "--", *guest]
+    return [sys.executable, "-I", "-S", keeper.__file__, str(run_dir), "--", *guest]
 
 
 @pytest.fixture
@@ -139,13 +139,40 @@ def test_the_end_of_the_guest_is_noted_and_its_directory_stays_readable(run_dir)
     assert not run_dir.exists()
 
 
-def test_a_detached_guest_does_not_mind_a_closed_pipe(run_dir, marker):
-    argv = _argv(run_dir, "--detached", marker=marker)
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
-    process.stdin.write(b"go\n")
+@pytest.mark.parametrize(
+    "words", [(b"go\n", b"detach\n"), (b"go\n", b"det", b"ach\n"), (b"go\ndetach\n",)]
+)
+def test_a_guest_that_was_handed_over_does_not_mind_a_closed_pipe(run_dir, marker, words):
+    argv = _argv(run_dir, marker=marker)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
+    for word in words:
+        process.stdin.write(word)
+        assert _until(lambda: _up(run_dir))
     process.stdin.close()
-    assert _until(lambda: _up(run_dir))
     time.sleep(0.3)
+    assert process.poll() is None
+    assert _up(run_dir)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert not run_dir.exists()
+    assert _gone(marker)
+
+
+@pytest.mark.parametrize("word", [b"det", b"detach", b"go\n"])
+def test_nothing_but_the_whole_word_hands_a_guest_over(kept, run_dir, marker, word):
+    kept.stdin.write(word)
+    kept.stdin.close()
+    assert kept.wait(10) == 0
+    assert not run_dir.exists()
+    assert _gone(marker)
+
+
+def test_the_directory_of_a_guest_of_its_own_stays_when_the_guest_has_ended(run_dir):
+    argv = [sys.executable, "-I", "-S", keeper.__file__, str(run_dir), "--", "true"]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
+    process.stdin.write(b"go\ndetach\n")
+    process.stdin.close()
+    assert _until((run_dir / "exited").exists)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from harness.errors import MachineLostError, UsageError, WorldError
-from harness.target import opening, qmp, saved
+from harness.target import guests, opening, qmp, saved, vm
 from harness.target.deadline import Deadline
 from harness.target.machine import Machine
 
@@ -191,6 +191,7 @@ def machine(tmp_path, monkeypatch):
     for name in ("user_key", "host_key"):
         (run_dir / name).touch(mode=0o600)
         (run_dir / name).write_text(name)
+    (run_dir / "console.log").write_text("[ 0.0] Linux version\n")
     (run_dir / "argv").write_text(f"-serial\0file:{run_dir}/console.log\0-m\0")
     return Machine("6.12", "6.12.1", image, None, tmp_path / "root", "0", memory_mib=64)
 
@@ -216,11 +217,32 @@ def test_what_was_saved_is_found_and_furnishes_another_directory(machine, tmp_pa
     assert not (tmp_path / "run" / saved.STATE).exists()
 
 
+def test_a_restored_guest_has_the_console_of_its_boot_apart_from_its_own(machine, tmp_path):
+    _write(machine, tmp_path / "run")
+    other = tmp_path / "other"
+    other.mkdir()
+    saved.find(machine).furnish(other)
+    guest = vm.Guest(machine, other, None)
+    assert guests.whole_console(other) == "[ 0.0] Linux version\n"
+    guest.console.write_text("[ 9.0] later\n")
+    assert guests.whole_console(other) == "[ 0.0] Linux version\n[ 9.0] later\n"
+    # what a case is blamed for
+    assert guest.console_text() == "[ 9.0] later\n"
+
+
+def test_a_state_without_the_console_of_its_boot_is_written_anew(machine, tmp_path):
+    _write(machine, tmp_path / "run")
+    (saved.find(machine).place / guests.BOOT_LOG).unlink()
+    assert saved.find(machine) is None
+    _write(machine, tmp_path / "run")
+    assert saved.find(machine) is not None
+
+
 def test_memory_and_keys_are_private(machine, tmp_path):
     _write(machine, tmp_path / "run")
     place = saved.find(machine).place
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
-    for name in (saved.STATE, "user_key", "host_key"):
+    for name in (saved.STATE, "user_key", "host_key", guests.BOOT_LOG):
         assert stat.S_IMODE((place / name).stat().st_mode) == 0o600
 
 

@@ -3,10 +3,11 @@
 
 import json
 import os
-import signal
 import socket
 import stat
 import subprocess
+import sys
+import time
 import types
 from pathlib import Path
 
@@ -227,16 +228,97 @@ def test_the_socket_is_closed_when_nobody_can_log_in(runtime, monkeypatch):
     assert ours.fileno() == -1
 
 
-def test_a_guest_left_warm_is_not_waited_for(runtime, monkeypatch):
-    process = subprocess.Popen(["sleep", "60"])
-    monkeypatch.setattr(guests, "qemu_pid", lambda _run_dir: process.pid)
-    try:
-        vm.Guest(MACHINE, runtime, None, process).release()
-        assert process.returncode == 0  # or Popen warns when it is collected
-        os.kill(process.pid, 0)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        os.waitpid(process.pid, 0)
+class Transport:
+    """A connection that only has to be closed."""
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def keep(runtime, monkeypatch):
+    """Starts a guest whose QEMU only sleeps, below a real keeper; ready and connected."""
+    monkeypatch.setattr(vm, "recipe", lambda _machine: {"release": "6.12.107"})
+    monkeypatch.setattr(vm.Guest, "_hear_out", lambda _guest: None)
+    started = []
+
+    def start(*, stays):
+        run_dir = runtime / f"guest-{len(started)}"
+        run_dir.mkdir()
+        words = ["import time; time.sleep(60)", f"file:{run_dir}/console.log"]
+        guest = vm.Guest(MACHINE, run_dir, None, prepared=True, transport=Transport())
+        argv = [sys.executable, "-c", *words]
+        started.append(vm._keep(guest, argv, lambda: None, detached=stays, name="6.12"))
+        deadline = Deadline(10)
+        while not guest.alive() and not deadline.over:
+            time.sleep(0.02)
+        return guest
+
+    yield start
+    for guest in started:
+        guest.stop()
+
+
+def _gone(guest):
+    deadline = Deadline(10)
+    while guest.run_dir.exists() and not deadline.over:
+        time.sleep(0.02)
+    return not guest.alive() and not guest.run_dir.exists()
+
+
+def test_a_guest_is_up_for_others_once_it_was_released(keep):
+    guest = keep(stays=True)
+    process = guest.keeper
+    assert guests.detached() == []
+    assert guest.release()
+    assert process.returncode == 0  # or Popen warns when it is collected
+    assert [(entry.label, entry.alive) for entry in guests.detached()] == [("6.12", True)]
+    assert guest.release()  # of one that lives on its own
+    assert guest.alive()
+    guest.stop()
+    assert _gone(guest)
+
+
+@pytest.mark.parametrize("change", [{"stays": False}, {"prepared": False}, {"transport": None}])
+def test_a_guest_that_is_not_to_stay_or_not_ready_ends_when_it_is_released(keep, change):
+    guest = keep(stays=True)
+    for name, value in change.items():
+        setattr(guest, name, value)
+    assert not guest.release()
+    assert _gone(guest)
+    assert guests.detached() == []
+
+
+def test_a_guest_of_an_aborted_run_ends(keep):
+    guest = keep(stays=True)
+    guest.keeper.stdin.close()
+    assert not guest.release()
+    assert _gone(guest)
+
+
+def test_a_run_that_is_aborted_while_it_releases_its_guest_ends_it(keep, monkeypatch):
+    guest = keep(stays=True)
+    monkeypatch.setattr(vm.Guest, "hang_up", lambda guest: guest.keeper.stdin.close())
+    assert not guest.release()
+    assert _gone(guest)
+
+
+def test_a_guest_whose_keeper_was_killed_is_not_up(keep, monkeypatch):
+    guest = keep(stays=True)
+
+    def killed(guest):
+        guest.keeper.kill()
+        guest.keeper.wait()
+
+    monkeypatch.setattr(vm.Guest, "hang_up", killed)
+    assert not guest.release()
+    assert _gone(guest)
+
+
+def test_a_harness_that_is_killed_before_it_releases_a_guest_leaves_none(keep):
+    guest = keep(stays=True)
+    guest.keeper.stdin.close()  # as the kernel does with a dead process' files
+    assert _gone(guest)
 
 
 @pytest.mark.parametrize(
