@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import bugs, bugs_report, bugs_run, config, schedule, suite, symbols
 from harness import run as pipeline
@@ -42,6 +42,7 @@ examples:
   bpfthrow bugs --kernel all               bug x kernel
   bpfthrow bugs A D --kernel 7.3 --stacks  two bugs, with the decoded kernel logs
   bpfthrow bugs --list                     what is known, without running anything
+  bpfthrow bugs --list --json | jq '.bugs[].title'
   bpfthrow bugs --kernel all --json bugs.json
   bpfthrow bugs C --target ssh:root@box {_SPELLED_OUT}
 
@@ -79,15 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
     known = _chosen(bugs.load(), arguments.letters)
     settings = config.resolve(arguments)
     _require_consent(settings, arguments)
+    _require_writable(arguments.json)
     cases = _cases(known)
     intended = {name: _intended(case) for name, case in cases.items()}
     if arguments.list:
-        print(_listing(known, intended))
+        if not _as_json(bugs_report.list_document(known, intended), arguments.json):
+            print(_listing(known, intended))
         return Exit.OK
     if settings.target != "vm":
         # consent was given: what a target of another kind refuses is the mark
         cases = {name: dataclasses.replace(case, crashes="") for name, case in cases.items()}
-    _require_writable(arguments.json)
     specs = specs_of(settings)
     at_once = arguments.jobs or schedule.at_once(len(specs), settings.cpus, settings.memory)
     chosen = [(bug, case) for bug in known for case in bug.cases]
@@ -194,12 +196,9 @@ def _report(
     code = bugs_report.exit_code(findings)
     nothing = bugs_report.nothing_ran(shares)
     code = Exit.DIFFERENCE if nothing else code
-    if arguments.json:
-        document = json.dumps(bugs_report.document(known, shares, intended), indent=1) + "\n"
-        if arguments.json == _STDOUT:
-            print(document, end="")
-            return code
-        write(Path(arguments.json), document)
+    logs = _decode if arguments.stacks else None
+    if _as_json(bugs_report.document(known, shares, intended, logs), arguments.json):
+        return code
     print(bugs_report.table(known, shares, intended, style_for(sys.stdout)))
     print(f"\n{bugs_report.kernels(shares)}")
     texts = bugs_report.surprises(shares, _decode) + bugs_report.lost(shares) + nothing
@@ -212,6 +211,18 @@ def _report(
     took_s = time.monotonic() - began_s
     print(f"{len(findings)} case{'s' * (len(findings) != 1)} in {took_s:.1f} s: {_verdict(code)}")
     return code
+
+
+def _as_json(document: Mapping[str, Any], file: str | None) -> bool:
+    """Write it where --json says; whether that was instead of the text."""
+    if file is None:
+        return False
+    text = json.dumps(document, indent=1) + "\n"
+    if file == _STDOUT:
+        print(text, end="")
+        return True
+    write(Path(file), text)
+    return False
 
 
 def _verdict(code: Exit) -> str:

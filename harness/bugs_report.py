@@ -160,9 +160,12 @@ def nothing_ran(shares: Sequence[Share]) -> list[str]:
 
 
 def document(
-    bugs: Sequence[Bug], shares: Sequence[Share], intended: Mapping[str, str]
+    bugs: Sequence[Bug],
+    shares: Sequence[Share],
+    intended: Mapping[str, str],
+    decode: Decode | None = None,
 ) -> dict[str, Any]:
-    """Plain JSON types for a whole run; docs/kernel-bugs.md describes them."""
+    """Plain JSON types for a whole run; docs/kernel-bugs.md describes them. `decode`: for logs."""
     counts = Counter(finding.judgement for share in shares for finding in share.findings)
     return {
         "schema": SCHEMA,
@@ -172,30 +175,53 @@ def document(
             for share in shares
         ],
         "bugs": [
-            {
-                "bug": bug.letter,
-                "title": bug.title,
-                "cause": bug.cause,
-                "cases": [_case_object(case, shares, intended) for case in bug.cases],
-            }
-            for bug in bugs
+            _bug_object(bug, intended, lambda case: _seen(case, shares, decode)) for bug in bugs
         ],
     }
 
 
-def _case_object(
-    case: BugCase, shares: Sequence[Share], intended: Mapping[str, str]
+def list_document(bugs: Sequence[Bug], intended: Mapping[str, str]) -> dict[str, Any]:
+    """The same of the table alone: `on` has what is known of each series, and no kernel."""
+    return {"schema": SCHEMA, "bugs": [_bug_object(bug, intended, _claimed) for bug in bugs]}
+
+
+def _bug_object(
+    bug: Bug, intended: Mapping[str, str], on: Callable[[BugCase], dict[str, Any]]
 ) -> dict[str, Any]:
     return {
-        "id": case.id,
-        "intended": intended.get(case.id, ""),
-        "note": case.note,
-        "on": {
-            _name(share.tested): _finding_object(finding)
-            for share in shares
-            for finding in share.findings
-            if finding.case is case
-        },
+        "bug": bug.letter,
+        "title": bug.title,
+        "cause": bug.cause,
+        "cases": [
+            {
+                "id": case.id,
+                "intended": intended.get(case.id, ""),
+                "note": case.note,
+                "on": on(case),
+            }
+            for case in bug.cases
+        ],
+    }
+
+
+def _claimed(case: BugCase) -> dict[str, Any]:
+    return {
+        series: {
+            "expected": known.text,
+            "says": known.says,
+            "errno": known.errno,
+            "functions": list(known.functions),
+        }
+        for series, known in case.on.items()
+    }
+
+
+def _seen(case: BugCase, shares: Sequence[Share], decode: Decode | None) -> dict[str, Any]:
+    found = [(share, each) for share in shares for each in share.findings if each.case is case]
+    return {
+        _name(share.tested): _finding_object(finding)
+        | ({"log": decode(share, finding.result.observed.kernel_log)} if decode else {})
+        for share, finding in found
     }
 
 

@@ -8,6 +8,7 @@ one target is run.py's business.
 import argparse
 import dataclasses
 import enum
+import json
 import queue
 import sys
 import threading
@@ -36,6 +37,8 @@ from harness.target.boot import Begun
 _DETAILS = 20
 # a display that shows the time does not stand still for longer
 _TICK_S = 1.0
+# of a case, in the JSON of a list: named as in that of a run
+_LISTED = ("id", "program", "object", "hook")
 
 
 class _Event(enum.Enum):
@@ -181,8 +184,16 @@ class Share:
 
 
 def list_cases(plan: Plan) -> int:
-    """Print the chosen cases; the exit code."""
-    for case in _select(plan):
+    """Print the chosen cases, and write them where --json was given; the exit code.
+
+    A file that settings name is for results: a list must not take their place.
+    """
+    cases = _select(plan)
+    if plan.settings.json and plan.settings.source("json") == "command line":
+        rows = [{name: getattr(case, name) for name in _LISTED} for case in cases]
+        listed = {"schema": document.SCHEMA, "cases": rows}
+        document.write(plan.settings.json, json.dumps(listed, indent=1) + "\n")
+    for case in cases:
         print(f"{case.id} {case.hook}")
     return Exit.OK
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
 
 _SETTINGS = tuple(s.name for s in config.TABLE if s.name != "json")
+# reports that are of results only
+_OF_RESULTS = ("junit", "html", "markdown")
 _EPILOG = """\
 examples:
   bpfthrow run                                   everything in progs/ on the default kernel
@@ -26,6 +28,7 @@ examples:
   bpfthrow run --kernel all --html matrix.html      one page: cases down, kernels across
   bpfthrow run --kernel 6.12..7.3 --kernel 'build:*'
   bpfthrow run --resume                          what an interrupted run has left to do
+  bpfthrow run -k loop --list --json cases.json  which cases these are
 
 exit codes:
   0 all agree   1 a difference, crash, hang or flaky case, or a kernel that ran nothing   2 usage
@@ -53,7 +56,9 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--expect", action="append", default=[], metavar="FILE",
         help="cases of an object that has no tags (default: STEM.expect.toml beside it)",
     )  # fmt: skip
-    parser.add_argument("--list", action="store_true", help="print the cases, run nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="print the cases, run nothing; --json FILE has them too"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no line per case")
     parser.add_argument(
         "--annotate", choices=("github",), help="print workflow commands that mark the source lines"
@@ -75,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     if unknown:
         raise UsageError(f"unknown hook {unknown[0]!r}", fix="known: " + ", ".join(HOOKS))
     require_parents(settings.json, settings.junit, settings.html, settings.markdown)
+    if arguments.list:
+        _require_no_results(arguments, settings)
     ledger = None
     if arguments.retry_culprit and not arguments.resume:
         raise UsageError("--retry-culprit goes with --resume")
@@ -98,6 +105,16 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         for begun in started.values():
             begun.guest.release()
+
+
+def _require_no_results(arguments: argparse.Namespace, settings: config.Settings) -> None:
+    given = [f"--{name}" for name in _OF_RESULTS if settings.source(name) == "command line"]
+    given += ["--annotate"] if arguments.annotate else []
+    if given:
+        raise UsageError(
+            f"{given[0]} is about results, and --list runs nothing",
+            fix="--json FILE writes the list",
+        )
 
 
 def _head_start(

@@ -233,6 +233,44 @@ def test_the_list_runs_nothing(machine, capsys):
     assert machine.specs == []
 
 
+def test_the_list_as_json(machine, capsys, tmp_path):
+    assert cli.main(["bugs", "--list", "H", "--json", "a"]) == 0
+    assert "should be: 42" in capsys.readouterr().out
+    written = json.loads((tmp_path / "a").read_text())
+    assert cli.main(["bugs", "h", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == written
+    assert machine.specs == []
+    (bug,) = written["bugs"]
+    (known,) = [each for each in bugs.load() if each.letter == "H"]
+    assert (written["schema"], bug["bug"], bug["cause"]) == (1, "H", known.cause)
+    assert [case["id"] for case in bug["cases"]] == [case.id for case in known.cases]
+    assert bug["cases"][0]["intended"] == "42"
+    assert bug["cases"][0]["on"]["6.12"] == {
+        "expected": "rejected",
+        "says": "No program starts at insn",
+        "errno": 14,
+        "functions": ["jit_subprogs", "bpf_check", "bpf_prog_load"],
+    }
+
+
+def test_json_of_a_run_and_of_the_list_have_the_same_keys(machine, capsys):
+    assert run("-q", "A", "--json") == 0
+    (ran_,) = json.loads(capsys.readouterr().out)["bugs"]
+    assert run("A", "--list", "--json") == 0
+    (listed,) = json.loads(capsys.readouterr().out)["bugs"]
+    assert list(ran_) == list(listed)
+    assert list(ran_["cases"][0]) == list(listed["cases"][0])
+
+
+def test_stacks_are_in_the_json_too(machine, capsys):
+    assert run("-q", "A", "--json") == 0
+    plain = json.loads(capsys.readouterr().out)["bugs"][0]["cases"][0]["on"]["6.12"]
+    assert run("-q", "A", "--json", "--stacks") == 0
+    whole = json.loads(capsys.readouterr().out)["bugs"][0]["cases"][0]["on"]["6.12"]
+    assert "log" not in plain
+    assert "jit_subprogs+0x1/0x2" in whole["log"]
+
+
 def test_ctrl_c_ends_the_machines(machine, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

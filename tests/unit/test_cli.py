@@ -5,7 +5,15 @@ import json
 
 import pytest
 
-from harness import cli
+from harness import cli, suite
+from harness.model import Observation, Result, Verdict
+from harness.report import document
+
+# vm ssh is left out: what it prints is the guest's
+SUBCOMMANDS = {
+    "vm": ("up", "down", "list", "log"),
+    "kernels": ("list", "fetch", "build", "key", "path", "rm"),
+}
 
 
 @pytest.fixture
@@ -30,11 +38,8 @@ def test_every_verb_has_help_and_json(command, verb):
     code, out, _ = command(verb, "--help")
     assert code == 0
     assert "usage: bpfthrow" in out
-    if verb == "vm":
-        out = "".join(command(verb, sub, "--help")[1] for sub in ("up", "down", "list"))
-    if verb == "kernels":
-        out = command(verb, "list", "--help")[1]
-    assert "--json" in out
+    helps = [command(verb, sub, "--help")[1] for sub in SUBCOMMANDS.get(verb, ())]
+    assert all("--json" in each for each in helps or [out])
 
 
 def test_help_names_every_verb_and_the_exit_codes(command):
@@ -91,6 +96,41 @@ def test_cases_are_listed_without_a_guest(command):
     code, out, _ = command("run", "-k", "throw/main", "--hook", "test_run", "--list")
     assert code == 0
     assert "throw/main/always test_run" in out.splitlines()
+
+
+def test_a_list_of_cases_is_written_as_json_in_the_words_of_a_run(command, tmp_path):
+    file = tmp_path / "cases.json"
+    words = ("run", "-k", "throw/main", "--hook", "test_run", "--list")
+    code, out, _ = command(*words, "--json", str(file))
+    assert code == 0
+    listed = json.loads(file.read_text())
+    assert list(listed) == ["schema", "cases"]
+    assert listed["schema"] == document.SCHEMA
+    assert out.splitlines() == [f"{row['id']} {row['hook']}" for row in listed["cases"]]
+    cases = {case.id: case for case in suite.collect() if case.hook == "test_run"}
+    assert "throw/main/by_length:small" in {row["id"] for row in listed["cases"]}
+    for row in listed["cases"]:
+        case = cases[row["id"]]
+        whole = document.case_object(Result(case, "vm-6.12", Observation(Verdict.RAN)))
+        assert row == {name: whole[name] for name in ("id", "program", "object", "hook")}
+
+
+def test_a_list_leaves_the_results_of_the_last_run_alone(command, monkeypatch, tmp_path):
+    results = tmp_path / "results.json"
+    results.write_text("{}")
+    monkeypatch.setenv("BPFTHROW_JSON", str(results))
+    assert command("run", "-k", "throw/main", "--list")[0] == 0
+    assert results.read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "option", [("--junit", "x"), ("--html", "x"), ("--markdown", "x"), ("--annotate", "github")]
+)
+def test_a_list_refuses_what_only_results_have(command, monkeypatch, tmp_path, option):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command("run", "--list", *option)
+    assert (code, out) == (2, "")
+    assert f"{option[0]} is about results" in err
 
 
 def test_no_guest_is_up_in_a_new_home(command):
