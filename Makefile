@@ -15,14 +15,14 @@ TEST_KERNELS := $(or $(KERNELS),6.12 7.3)
 READY_FROM := pyproject.toml vm/packages.toml harness/setup.py
 # an environment whose interpreter is gone, or that was moved here, is made again
 $(shell test -x $(BIN)/python && grep -qsF " $(CURDIR) " .venv/.stamp \
-	|| rm -f .venv/.ready .venv/.ready-lint .venv/.ready-fuzz .venv/.ready-exhaustive)
+	|| rm -f .venv/.ready .venv/.ready-test .venv/.ready-lint .venv/.ready-fuzz .venv/.ready-exhaustive)
 
 .PHONY: bugs docs verdicts setup-build test-exhaustive test-patched fuzz-parsers run test lint bench setup clean distclean help
 
 run: .venv/.ready ## run the cases: make run KERNELS=all ARGS="--html build/matrix.html"
 	@$(BIN)/bpfthrow run $(addprefix --kernel ,$(RUN_KERNELS)) $(ARGS)
 
-test: .venv/.ready ## the project's own tests, and the cases on 6.12 and the newest kernel
+test: .venv/.ready-test ## the project's own tests, and the cases on 6.12 and the newest kernel
 	@$(BIN)/bpfthrow setup $(addprefix --kernel ,$(TEST_KERNELS))
 	@$(BIN)/python -m pytest $(addprefix --kernel ,$(TEST_KERNELS)) $(ARGS)
 
@@ -41,7 +41,7 @@ bench: .venv/.ready ## time from make run to the first verdict, cases a second, 
 fuzz-parsers: .venv/.ready-fuzz ## ten minutes of atheris: make fuzz-parsers ARGS="-max_total_time=60 btf"
 	@$(BIN)/python tests/fuzz/driver.py $(ARGS)
 
-setup: ## everything that the others need, checked again from the beginning
+setup: ## everything that run needs, checked again from the beginning
 	@$(PYTHON) -I harness/setup.py run
 	@touch .venv/.ready
 	@$(BIN)/bpfthrow setup $(addprefix --kernel ,$(RUN_KERNELS))
@@ -80,6 +80,10 @@ help: ## this list
 .venv/.ready: $(READY_FROM)
 	@$(PYTHON) -I harness/setup.py run
 	@touch $@
+
+.venv/.ready-test: $(READY_FROM)
+	@$(PYTHON) -I harness/setup.py run test
+	@touch $@ .venv/.ready
 
 .venv/.ready-lint: $(READY_FROM)
 	@$(PYTHON) -I harness/setup.py run lint

@@ -34,6 +34,8 @@ _SPACE_BYTES = 1 << 30
 _TOOL_S = 30.0
 # What is always there, however bad
 _NEVER_MISSING = frozenset({"disk", "permissions"})
+# purpose of packages that a run may do without -> what does not
+_BESIDE = {"setup": "what is not set up yet", "test": "make test"}
 
 
 class Status(StrEnum):
@@ -42,11 +44,17 @@ class Status(StrEnum):
     OK = "ok"
     MISSING = "missing"
     WRONG = "wrong"
+    # not there, and a run does without it
+    OPTIONAL = "optional"
+
+
+# what a run does not work with
+_BAD = frozenset({Status.MISSING, Status.WRONG})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that a run needs."""
+    """One thing that a run, or something beside it, needs."""
 
     name: str
     status: Status
@@ -60,15 +68,28 @@ def _first_line(argv: list[str]) -> str:
 
 
 def _packages() -> Iterator[Row]:
-    """System packages that have no row of their own."""
-    table = setup.packages(["run"])
+    """System packages, those that have a row of their own among them."""
+    needed = ["run"] if _all_fetched() else ["run", "setup"]
+    yield _packages_row("packages", needed, Status.MISSING)
+    for purpose, what in _BESIDE.items():
+        if purpose not in needed:
+            name = f"packages ({purpose})"
+            yield _packages_row(name, [purpose], Status.OPTIONAL, f"; only {what} needs it")
+
+
+def _packages_row(name: str, purposes: list[str], absent: Status, note: str = "") -> Row:
+    table = setup.packages(purposes)
     lost = setup.missing(table)
-    if lost:
-        command = " ".join(setup.install_command(lost))
-        words = "; ".join(f"{name}: {why}" for name, why in lost.items())
-        yield Row("packages", Status.MISSING, words, command)
-    else:
-        yield Row("packages", Status.OK, ", ".join(table))
+    if not lost:
+        return Row(name, Status.OK, ", ".join(table))
+    words = "; ".join(f"{package}: {why}" for package, why in lost.items())
+    return Row(name, absent, words + note, " ".join(setup.install_command(lost)))
+
+
+def _all_fetched() -> bool:
+    """Whether a run on the default kernel finds all that would come from the mirror."""
+    known = catalogue.load()
+    return root.cached_root() is not None and store.newest_cached(known, known.default) is not None
 
 
 def _qemu() -> Iterator[Row]:
@@ -203,7 +224,7 @@ def _root() -> Iterator[Row]:
 
 def _mirror() -> Iterator[Row]:
     """Only where something has still to come from there."""
-    if root.cached_root() is None or not list(store.cached(catalogue.load())):
+    if not _all_fetched():
         found = debian_mirror()
         yield Row("mirror", Status.OK, f"{found.uri}, verified with {found.keyring}")
 
@@ -285,9 +306,9 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the rows; 0 only if all are ok, else 2 as `run` would answer."""
+    """Print the rows; 0 if a run would work, else 2 as `run` would answer."""
     rows = examine(refresh=args.refresh)
-    good = all(row.status is Status.OK for row in rows)
+    good = not any(row.status in _BAD for row in rows)
     if args.json:
         print(json.dumps({"ok": good, "checks": [asdict(row) for row in rows]}, indent=1))
     else:

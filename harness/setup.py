@@ -2,8 +2,8 @@
 """Stage 0 of the set-up: system packages, then the virtual environment in the checkout.
 
 Standard library only, and no import of harness: the machine's own python3 runs this file, before
-there is anything else (`python3 -I harness/setup.py [run] [lint]`). Kernels and the guest root
-come after it: `bpfthrow setup`.
+there is anything else (`python3 -I harness/setup.py [PURPOSE]...`). Kernels and the guest root come
+after it: `bpfthrow setup`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _LEAST = (3, 11)
 _PYTHONS = ("python3.13", "python3.12", "python3.11", "/usr/bin/python3")
+# purpose -> extra of pyproject.toml
 _EXTRAS = {
     "run": "test",
+    "test": "test",
     "lint": "lint",
     "build": "test",
     "fuzz": "fuzz",
@@ -229,7 +231,7 @@ def main(arguments: list[str]) -> int:
     try:
         _use_newer_python()
         purposes = _purposes(arguments)
-        ensure_packages(purposes)
+        ensure_packages(["setup", *purposes])
         ensure_venv(purposes)
     except SetupError as error:
         say(str(error))

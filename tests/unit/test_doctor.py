@@ -128,6 +128,62 @@ def test_the_machines_virtme_configuration(tmp_path, text, status):
     assert bool(row.repair) == (status is not Status.OK)
 
 
+def lack(monkeypatch, *names):
+    """Have packages look as if they were not installed."""
+    missing = doctor.setup.missing
+
+    def lacking(table):
+        gone = {name: row | {"has": ["no-such-program"]} for name, row in table.items()}
+        return missing({name: gone[name] if name in names else table[name] for name in table})
+
+    monkeypatch.setattr(doctor.setup, "missing", lacking)
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """A cache that holds all that a run would fetch."""
+    monkeypatch.setattr(doctor, "_all_fetched", lambda: True)
+
+
+def test_what_only_tests_need_is_shown_and_does_not_fail(run, fetched, monkeypatch):
+    lack(monkeypatch, "llvm-19")
+    only(monkeypatch, packages=doctor._packages)
+    code, text = run()
+    assert code == Exit.OK
+    (line,) = [line for line in text.splitlines() if line.startswith("optional")]
+    assert "packages (test)  llvm-19: what the disassembler's tests are held against" in line
+    assert "apt-get install -y --no-install-recommends llvm-19" in text
+    code, text = run("--json")
+    assert code == Exit.OK
+    assert json.loads(text)["ok"] is True
+
+
+def test_what_a_run_needs_fails(run, fetched, monkeypatch):
+    lack(monkeypatch, "zstd", "llvm-19")
+    only(monkeypatch, packages=doctor._packages)
+    code, text = run()
+    assert code == Exit.USAGE
+    assert text.startswith("missing  packages         zstd: ")
+
+
+def test_what_verifies_downloads_is_needed_while_something_is_to_be_fetched(
+    run, fetched, monkeypatch
+):
+    lack(monkeypatch, "debian-archive-keyring")
+    only(monkeypatch, packages=doctor._packages)
+    code, text = run()
+    assert code == Exit.OK
+    assert "only what is not set up yet needs it" in text
+    monkeypatch.setattr(doctor, "_all_fetched", lambda: False)
+    code, text = run()
+    assert code == Exit.USAGE
+    assert "missing  packages         debian-archive-keyring: verifies" in text
+
+
+def test_an_empty_cache_is_not_all_that_a_run_wants(cache):
+    assert not doctor._all_fetched()
+
+
 def test_little_space_is_wrong(cache, monkeypatch):
     monkeypatch.setattr(doctor, "_SPACE_BYTES", 1 << 60)
     (row,) = doctor._disk()

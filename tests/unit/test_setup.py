@@ -13,10 +13,12 @@ from harness import setup
 CHECKOUT = Path(__file__).parents[2]
 # an installed path costs less at each start than the finder that pip would put there
 PLAIN_PATH = "--config-settings editable_mode=compat"
+# what make run, make test and make lint install
+PURPOSES = ("setup", "run", "test", "lint")
 
 
 def test_every_package_says_how_it_is_recognised_and_why_it_is_needed():
-    table = setup.packages(["run", "lint"])
+    table = setup.packages(PURPOSES)
     assert "qemu-system-x86" in table
     for name, row in table.items():
         assert set(row) == {"has", "why"}, name
@@ -65,6 +67,26 @@ def test_nothing_is_installed_when_nothing_is_missing(monkeypatch):
     monkeypatch.setattr(setup, "packages", lambda _purposes: {"a": {"has": ["sh"], "why": "x"}})
     monkeypatch.setattr(setup, "_install", None)
     setup.ensure_packages(["run"])
+
+
+@pytest.mark.parametrize(
+    ("words", "there"),
+    [([], False), (["run"], False), (["test"], True), (["lint"], False), (["build"], False)],
+)
+def test_only_the_tests_install_llvm(monkeypatch, words, there):
+    asked = []
+    monkeypatch.setattr(setup, "missing", lambda table: asked.extend(table) or {})
+    monkeypatch.setattr(setup, "ensure_venv", lambda _: None)
+    assert setup.main(words) == 0
+    assert ("llvm-19" in asked) == there
+    # what a first run fetches is verified, for whatever purpose
+    assert {"qemu-system-x86", "debian-archive-keyring", "python3-venv"} <= set(asked)
+
+
+def test_each_package_has_one_purpose():
+    table = tomllib.loads((CHECKOUT / "vm/packages.toml").read_text())
+    names = [name for purpose in table.values() for name in purpose]
+    assert len(names) == len(set(names))
 
 
 @pytest.fixture
@@ -142,7 +164,8 @@ def test_unknown_purpose_is_refused_without_a_traceback():
     )
     assert done.returncode == 2
     assert (
-        done.stderr == "setup: unknown purpose 'fly': one of run, lint, build, fuzz, exhaustive\n"
+        done.stderr
+        == "setup: unknown purpose 'fly': one of run, test, lint, build, fuzz, exhaustive\n"
     )
 
 
@@ -173,13 +196,23 @@ def test_every_target_of_the_makefile_is_explained():
 
 def test_kernels_and_arguments_reach_the_command():
     def commands(*arguments):
-        return make("-n", "-o", ".venv/.ready", "-o", ".venv/.ready-lint", *arguments)
+        return make("-n", "-o", ".venv/.ready", "-o", ".venv/.ready-test", *arguments)
 
     assert "bpfthrow run --kernel 6.12 \n" in commands("run")
     assert "--kernel 6.1 --kernel 7.3 -k throw" in commands(
         "run", "KERNELS=6.1 7.3", "ARGS=-k throw"
     )
     assert "pytest --kernel 6.12 --kernel 7.3" in commands("test")
+
+
+@pytest.mark.parametrize(
+    ("target", "purposes"),
+    [("run", "run"), ("test", "run test"), ("lint", "run lint"), ("bench", "run")],
+)
+def test_each_target_sets_up_what_it_needs(target, purposes):
+    # as if nothing had been set up
+    lines = make("-n", "-B", target).splitlines()
+    assert [line.split("setup.py ")[1] for line in lines if "setup.py " in line] == [purposes]
 
 
 @pytest.mark.parametrize(("says", "good"), [("version 19.1.7", True), ("version 14.0.6", False)])
@@ -227,4 +260,4 @@ def test_dependencies_are_all_documented_and_no_others():
             *project["build-system"]["requires"],
         ]
     )
-    assert documented["Debian packages on the host"] == set(setup.packages(["run", "lint"]))
+    assert documented["Debian packages on the host"] == set(setup.packages(PURPOSES))
