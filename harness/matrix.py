@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -351,14 +351,7 @@ def _clang() -> str:
 
 def _report(results: Sequence[Result], header: RunHeader, settings: config.Settings) -> None:
     # files first: whoever reads the table may stop reading
-    if settings.json:
-        document.write(settings.json, document.dumps(results, header))
-    if settings.junit:
-        document.write(settings.junit, junit.junit(results, header))
-    if settings.markdown:
-        document.write(settings.markdown, markdown.markdown(results, header))
-    if settings.html:
-        document.write(settings.html, html.page(results, header))
+    unwritten = list(_write_files(results, header, settings))
     kept = artifacts.keep(results, settings.artifacts)
     style = style_for(sys.stdout)
     differing = [result for result in results if result.differences]
@@ -371,3 +364,27 @@ def _report(results: Sequence[Result], header: RunHeader, settings: config.Setti
         print(f"\n{text}")
     if kept:
         print(f"\n{kept} logs of cases without agreement: {settings.artifacts}")
+    if unwritten:
+        raise UsageError("; ".join(error.message for error in unwritten), fix=unwritten[0].fix)
+
+
+_FILES: tuple[tuple[str, Callable[[Sequence[Result], RunHeader], str]], ...] = (
+    ("json", document.dumps),
+    ("junit", junit.junit),
+    ("markdown", markdown.markdown),
+    ("html", html.page),
+)
+
+
+def _write_files(
+    results: Sequence[Result], header: RunHeader, settings: config.Settings
+) -> Iterator[UsageError]:
+    """Write the reports that were asked for; why one could not be written."""
+    for name, rendered in _FILES:
+        path = getattr(settings, name)
+        if path:
+            try:
+                document.write(path, rendered(results, header))
+            except UsageError as error:
+                # minutes of work are not lost over a path
+                yield error

@@ -164,6 +164,16 @@ def test_every_report_has_every_target(run, tmp_path, capsys):
         assert f"\n{name}: " in printed
 
 
+def test_a_report_that_cannot_be_written_loses_neither_table_nor_other_reports(
+    run, tmp_path, capsys
+):
+    junit = tmp_path / "r.xml"
+    with pytest.raises(UsageError, match=f"cannot write {tmp_path}: Is a directory"):
+        run(fakes(), whole=True, json=tmp_path, junit=junit)
+    assert len(ET.parse(junit).getroot()) == 3
+    assert "\nvm-7.3: " in capsys.readouterr().out
+
+
 def test_targets_of_one_name_are_told_apart(run, tmp_path):
     answers = dict.fromkeys(("throw/a", "throw/b"), ran(1))
     trees = {f"vm:tree:/{which}/linux": FakeTarget("vm-7.3~linux", dict(answers)) for which in "ab"}
