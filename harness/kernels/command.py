@@ -160,6 +160,8 @@ def _path(args: argparse.Namespace) -> int:
 def _key(args: argparse.Namespace) -> int:
     if not args.source and (args.patches or args.config or args.name):
         raise UsageError("kernels key: --patches, --config and --name need --source")
+    if args.github and args.json:
+        raise UsageError("kernels key: --github and --json are two forms of one answer: give one")
     order = build_command.order_of(args) if args.source else None
     found = keys.areas(args.kernel or ["default"], order)
     if args.json:
