@@ -15,9 +15,11 @@ from harness.bpf.declared import Declarations
 from harness.bpf.program import Program
 from harness.bpf.writeelf import write_object
 from harness.errors import Exit, UsageError
+from harness.reading import read_asked, require_size
 
 # a text of a million instructions is smaller
 MAX_TEXT_BYTES = 64 << 20
+_FIX = "give a file of assembler text, or '-' for standard input"
 _EPILOG = """examples:
   bpfthrow asm prog.s                        hex, one instruction a line
   bpfthrow asm prog.s -o prog.bin            bare bytes
@@ -95,13 +97,11 @@ def _release(text: str) -> tuple[int, ...]:
 
 
 def _read(file: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{file}: cannot be read: {reason}") from error
-    if len(data) > MAX_TEXT_BYTES:
-        raise UsageError(f"{file}: larger than {MAX_TEXT_BYTES >> 20} MiB")
+    if file == "-":
+        data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+        require_size(data, MAX_TEXT_BYTES, "<stdin>", _FIX)
+    else:
+        data = read_asked(file, MAX_TEXT_BYTES, _FIX)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

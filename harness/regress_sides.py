@@ -10,10 +10,13 @@ from harness import wire
 from harness.compare import REACHED, has_say
 from harness.errors import UsageError
 from harness.model import Difference, Observation, Result
+from harness.reading import read_asked
 from harness.regress_model import Entry, Side
 from harness.report import document
 from harness.report.outcome import Outcome, Tested, first_line, outcome
 
+# far above what a run of everything on all kernels writes
+_MAX_BYTES = 256 << 20
 _AGAIN = "write it again with `bpfthrow run --json FILE`"
 
 
@@ -75,10 +78,9 @@ def _parts(spec: str) -> tuple[str, str]:
 
 
 def _cases(path: Path) -> list[dict[str, Any]]:
+    text = read_asked(path, _MAX_BYTES, _AGAIN)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", fix=_AGAIN) from error
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}", fix=_AGAIN) from error
     wrong = document.problems(data)

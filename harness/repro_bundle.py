@@ -17,6 +17,7 @@ from typing import Any
 from harness import __version__, wire
 from harness.errors import UsageError
 from harness.model import Observation
+from harness.reading import read_asked
 from harness.repro_load import Loaded, without_paths
 
 SCHEMA = 1
@@ -93,13 +94,7 @@ def _tar(members: Mapping[str, bytes]) -> bytes:
 
 def read(path: Path) -> Bundle:
     """Open a bundle. UsageError for what is none, or is not to be trusted."""
-    try:
-        if path.stat().st_size > _TOTAL_BYTES:
-            raise UsageError(f"{path}: larger than {_TOTAL_BYTES >> 20} MiB", fix=_FIX)
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    return loads(data, str(path))
+    return loads(read_asked(path, _TOTAL_BYTES, _FIX), str(path))
 
 
 def loads(data: bytes, where: str) -> Bundle:

@@ -17,10 +17,14 @@ from typing import Any
 
 from harness.errors import BpfthrowError, UsageError
 from harness.model import TailCall
+from harness.reading import read_asked
 from harness.sidewords import SPELLED, Place, Word, table_of, text_of, texts_of
 from harness.tags import Claims, require_judged
 
 SUFFIX = ".expect.toml"
+# one that names every program of the largest object is a hundred times smaller
+MAX_BYTES = 8 << 20
+_FIX = "see docs/writing-cases.md"
 _TOP = ("object", "left_out", "default", "case")
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*")
 _HEADER = re.compile(r"\s*(\[[^\[\]]+\])\s*(?:#.*)?")
@@ -106,13 +110,12 @@ def stem(name: str) -> str:
 
 def read(path: Path) -> Sidecar:
     """Read a sidecar. Raises UsageError with file, line and key."""
+    data = read_asked(path, MAX_BYTES, _FIX)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode()
         content = tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", fix="see docs/writing-cases.md") from None
+        raise UsageError(f"{path}: not TOML: {error}", fix=_FIX) from None
     return _Reader(str(path), _lines(text)).read(path, content)
 
 

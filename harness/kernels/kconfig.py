@@ -11,7 +11,9 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.paths import VM_DIR
+from harness.reading import read_asked
 
+_MAX_BYTES = 8 << 20
 # of every kernel that is built here
 FRAGMENT = VM_DIR / "guest.config"
 _SET = re.compile(r"(CONFIG_\w+)=(.+)")
@@ -40,9 +42,9 @@ class Option:
 def read(path: Path) -> list[Option]:
     """The options of a fragment. UsageError for a line that is none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
+        lines = read_asked(path, _MAX_BYTES).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not text: {error}") from error
     found: list[Option] = []
     reason: list[str] = []
     after_option = False

@@ -18,6 +18,7 @@ from harness import tools
 from harness.errors import UsageError
 from harness.kernels import mails
 from harness.kernels.mails import Mail
+from harness.reading import read_asked, require_size
 
 # what git apply says of a hunk that does not fit, and of text that is no patch
 _FAILED = re.compile(r"^error: patch failed: (.+):(\d+)$", re.MULTILINE)
@@ -102,13 +103,7 @@ def _read(path: Path) -> list[Patch]:
     if path.is_dir():
         files = [each for each in sorted(path.iterdir()) if each.suffix in _SUFFIXES]
         return [patch for each in files for patch in _read(each)]
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"{path}: larger than {_MAX_BYTES >> 20} MB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    data = _unzipped(data, path)
+    data = _unzipped(read_asked(path, _MAX_BYTES), path)
     found = _series(mails.read(data, str(path)), path) if mails.is_mail(data) else []
     text = data.decode(errors="surrogateescape")
     if text.count("\r\n") == text.count("\n"):
@@ -125,8 +120,7 @@ def _unzipped(data: bytes, path: Path) -> bytes:
         unpacked = zlib.decompressobj(wbits=31).decompress(data, _MAX_BYTES + 1)
     except zlib.error as error:
         raise UsageError(f"{path}: not a whole gzip file: {error}") from error
-    if len(unpacked) > _MAX_BYTES:
-        raise UsageError(f"{path}: larger than {_MAX_BYTES >> 20} MB unpacked")
+    require_size(unpacked, _MAX_BYTES, f"{path}, unpacked")
     return unpacked
 
 

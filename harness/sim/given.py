@@ -5,11 +5,11 @@ Owns the three ways to write a frame (hex, @FILE, words of the frame language) a
 """
 
 import re
-from pathlib import Path
 
 from harness.errors import UsageError
 from harness.frames import DEFAULT_FRAME, parse_input
 from harness.model import Input
+from harness.reading import read_asked
 
 # 64 KiB less the head room and tail room that the kernel keeps in the same buffer
 MAX_PACKET_BYTES = 0xFFFF - 256 - 320
@@ -24,7 +24,7 @@ def read_input(packet: str | None, ctx: str | None, program_type: str) -> Input:
     if packet is not None and ctx is not None:
         raise UsageError("--packet and --ctx exclude each other")
     if ctx is not None:
-        return Input(ctx=_limit("--ctx", _bytes("--ctx", ctx), MAX_CTX_BYTES))
+        return Input(ctx=_bytes("--ctx", ctx, MAX_CTX_BYTES))
     if packet is None:
         return parse_input(DEFAULT_FRAME) if program_type in PACKET_TYPES else Input()
     return _packet(packet)
@@ -43,17 +43,16 @@ def _packet(text: str) -> Input:
                 raise UsageError(
                     f"--packet: {place}, and as words: {error.message}", fix=error.fix or _HINT
                 ) from error
-    return Input(packet=_limit("--packet", _bytes("--packet", text), MAX_PACKET_BYTES))
+    return Input(packet=_bytes("--packet", text, MAX_PACKET_BYTES))
 
 
-def _bytes(option: str, text: str) -> bytes:
+def _bytes(option: str, text: str, most: int) -> bytes:
     """Raw bytes of @FILE, or hex digits (blanks and colons between bytes are skipped)."""
     if text.startswith("@"):
         try:
-            return Path(text[1:]).read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"{option}: {text[1:]}: {reason}", fix=_HINT) from error
+            return read_asked(text[1:], most, _HINT)
+        except UsageError as error:
+            raise UsageError(f"{option}: {error.message}", fix=error.fix) from error
     wrong = re.search(r"[^0-9a-fA-F\s:]", text)
     if wrong is not None:
         raise UsageError(
@@ -62,10 +61,8 @@ def _bytes(option: str, text: str) -> bytes:
     digits = re.sub(r"[\s:]", "", text)
     if len(digits) % 2:
         raise UsageError(f"{option}: odd number of hex digits ({len(digits)})", fix=_HINT)
+    if len(digits) // 2 > most:
+        raise UsageError(
+            f"{option}: {len(digits) // 2} bytes is too long", fix=f"at most {most} bytes"
+        )
     return bytes.fromhex(digits)
-
-
-def _limit(option: str, data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        raise UsageError(f"{option}: {len(data)} bytes is too long", fix=f"at most {limit} bytes")
-    return data

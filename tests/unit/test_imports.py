@@ -13,7 +13,7 @@ import harness
 PACKAGE = Path(harness.__file__).parent
 
 # Records and tables that anything may use; standard library only, for the agent's sake.
-GROUND = {"errors", "model", "hooks", "series", "wire", "workflow", "paths", "tools"}
+GROUND = {"errors", "model", "hooks", "series", "wire", "workflow", "paths", "reading", "tools"}
 # What a module or package may import from harness, itself always included. The longest name
 # counts; what has no row (cli, plugin, run, doctor, ...) is on top and may import anything.
 MAY_IMPORT = {

@@ -107,6 +107,8 @@ def test_check_names_what_a_kernel_does_not_take(tmp_path, capsys):
     ("arguments", "words"),
     [
         (["asm", "absent.s"], "absent.s: cannot be read: No such file"),
+        (["asm", ""], "'': cannot be read: No such file"),
+        (["asm", "/dev/zero"], "/dev/zero: larger than 64 MiB"),
         (["asm", "wrong.s"], "wrong.s:2:4: expected"),
         (["asm", "bytes.s"], "bytes.s: not text (byte 0)"),
         (["asm", "good.s", "--check", "new"], "--check new: no kernel release"),

@@ -357,7 +357,7 @@ def test_a_bundle_and_back(kernels, tmp_path, capsys):
         ((SOURCE, "--prog", "nobody"), "no program 'nobody'"),
         (("nowhere.bpf.o",), "nowhere.bpf.o"),
         (("nowhere.bpf.c",), "no such file"),
-        (("nowhere.tar",), "cannot read"),
+        (("nowhere.tar",), "nowhere.tar: cannot be read"),
         ((SOURCE, "--kernel", "9.99"), "9.99"),
         ((SOURCE, "--bundle", "nowhere/out.tar"), "no directory"),
     ],

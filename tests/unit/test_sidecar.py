@@ -2,6 +2,7 @@
 """Cases from a file beside an object that carries no tags, and what is wrong with such files."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -301,6 +302,11 @@ def test_a_case_can_be_repeated_by_what_a_report_says(place):
 )
 def test_a_wrong_file_is_told_where(place, text, complaint):
     assert complaint in _complaint(place, text)
+
+
+def test_an_endless_file_is_none():
+    with pytest.raises(UsageError, match="/dev/zero: larger than 8 MiB"):
+        sidecar.read(Path("/dev/zero"))
 
 
 def test_what_a_section_leaves_open_must_be_said(place):
