@@ -17,8 +17,11 @@ from pathlib import Path
 from harness.bpf.btf import Btf
 from harness.bpf.externs import KCONFIG, Extern, Shape
 from harness.errors import ObjectError, UsageError
+from harness.reading import require_size
 
 MAX_CONFIG_BYTES = 8 << 20
+_OPTION = re.compile(rb"^(# )?CONFIG_\w", re.MULTILINE)
+_FIX = "give a file like /boot/config-6.12.107 or /proc/config.gz, or CONFIG_NAME=value"
 _TRISTATE = {"n": 0, "y": 1, "m": 2}
 # virtual values that libbpf computes itself, besides LINUX_KERNEL_VERSION
 _FEATURES = {"LINUX_HAS_BPF_COOKIE": (5, 15), "LINUX_HAS_SYSCALL_WRAPPER": (4, 17)}
@@ -64,7 +67,10 @@ def version_code(release: str) -> int:
 
 
 def read_kconfig(path: str | os.PathLike[str]) -> dict[str, str]:
-    """A kernel configuration: /boot/config-*, /proc/config.gz. Raises UsageError."""
+    """A kernel configuration: /boot/config-*, /proc/config.gz.
+
+    Raises UsageError, also for a file that names no option: with it, all of them would be off.
+    """
     name = os.fspath(path)
     try:
         with Path(name).open("rb") as file:
@@ -74,9 +80,10 @@ def read_kconfig(path: str | os.PathLike[str]) -> dict[str, str]:
                 data = content.read(MAX_CONFIG_BYTES + 1)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{name}: cannot be read: {reason}") from error
-    if len(data) > MAX_CONFIG_BYTES:
-        raise UsageError(f"{name}: larger than {MAX_CONFIG_BYTES >> 20} MiB: no configuration")
+        raise UsageError(f"{name}: cannot be read: {reason}", fix=_FIX) from error
+    require_size(data, MAX_CONFIG_BYTES, name, _FIX)
+    if b"\0" in data or not _OPTION.search(data):
+        raise UsageError(f"{name}: no kernel configuration: no line CONFIG_NAME=value", fix=_FIX)
     return parse_kconfig(data.decode(errors="replace").splitlines(), name)
 
 

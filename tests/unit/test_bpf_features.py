@@ -247,6 +247,39 @@ def test_kconfig_file(tmp_path):
         read_kconfig(packed)
 
 
+def test_a_configuration_may_have_everything_off(tmp_path):
+    config = tmp_path / "config"
+    config.write_text("#\n# CONFIG_A is not set\n")
+    assert read_kconfig(config) == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"CONFIG\nwhat a CONFIG_NAME is\n",
+        b"\x7fELF\0\nCONFIG_HZ=100\n\0",
+        gzip.compress(b"nothing of the kind\n"),
+    ],
+)
+def test_what_names_no_option_is_no_configuration(tmp_path, content):
+    """With it, every option would be off."""
+    config = tmp_path / "config"
+    config.write_bytes(content)
+    with pytest.raises(UsageError, match="config: no kernel configuration") as caught:
+        read_kconfig(config)
+    assert "/proc/config.gz" in caught.value.fix
+
+
+def test_a_configuration_has_an_end(tmp_path):
+    with pytest.raises(UsageError, match="/dev/zero: larger than 8 MiB"):
+        read_kconfig("/dev/zero")
+    packed = tmp_path / "config.gz"
+    packed.write_bytes(gzip.compress(b"CONFIG_A=y\n" + b"\n" * (9 << 20)))
+    with pytest.raises(UsageError, match="larger than 8 MiB"):
+        read_kconfig(packed)
+
+
 @pytest.mark.parametrize(
     ("release", "code"),
     [("6.12.107+deb13-amd64", 0x060C6B), ("7.3", 0x070300), ("5.10.300", 0x050AFF), ("", 0)],
