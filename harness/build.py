@@ -6,6 +6,7 @@ Owns where an object lies, which clang compiles it, and when it need not be comp
 is in an object.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,10 @@ FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-D__TARGET_ARCH_x86")
 OUR_WARNINGS = ("-Wall", "-Werror")
 THEIR_WARNINGS = ("-w",)
 COMPILE_TIMEOUT_S = 120
+NO_PROGRAM = 'write a function with a section: SEC("tc") int prog(struct __sk_buff *skb) {...}'
+_CLANG = "apt install clang-19 (or set CLANG to a clang of version 16 or newer)"
+_FULL = "No space left on device"
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,9 @@ def sources_of(path: Path) -> list[Path]:
         return sorted(path.resolve().rglob("*" + SOURCE_SUFFIX))
     if not path.exists():
         raise UsageError(f"{path}: no such file", fix="give a .bpf.c file or a directory")
+    if not path.is_file():
+        # a compiler would read a device to its end, if it has one
+        raise UsageError(f"{path}: not a file", fix="give a .bpf.c file or a directory")
     if not path.name.endswith(SOURCE_SUFFIX):
         raise UsageError(f"{path}: not a BPF source", fix="its name must end in .bpf.c")
     return [path.resolve()]
@@ -95,8 +103,7 @@ def find_clang(clang: str | None = None) -> str:
     found = next((path for path in map(shutil.which, names) if path), None)
     if found is None:
         tried = ", ".join(names)
-        fix = "apt install clang-19 (or set CLANG to a clang of version 16 or newer)"
-        raise UsageError(f"no clang to compile BPF programs with; looked for {tried}", fix=fix)
+        raise UsageError(f"no clang to compile BPF programs with; looked for {tried}", fix=_CLANG)
     return found
 
 
@@ -146,24 +153,58 @@ def _compile(job: _Job, clang: str) -> None:
     command = _command(job.source, clang)
     argv = [*command, "-MD", "-MF", str(depends), "-c", str(job.source), "-o", str(scratch)]
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False
-        )
-        if done.returncode:
-            raise UsageError(
-                f"{job.source}: clang refuses it\n{done.stderr.rstrip()}", fix=_fix_of(done.stderr)
-            )
+        _run(argv, job)
+        _require_program(job.source, scratch, clang)
         inputs = {str(path): _digest(path) for path in _depends_of(depends.read_text())}
         stamp = {"command": command, "clang": _identity(clang), "inputs": inputs}
         job.stamp.write_text(json.dumps(stamp, indent=1))
         scratch.replace(job.object)
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"{job.source}: clang ran for {COMPILE_TIMEOUT_S} s") from error
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _no_room(job) from error
         raise UsageError(f"{job.object}: cannot write it: {error.strerror}") from error
     finally:
         scratch.unlink(missing_ok=True)
         depends.unlink(missing_ok=True)
+
+
+def _run(argv: Sequence[str], job: _Job) -> None:
+    """Let the compiler run. UsageError: its own complaint, no room on the disk, too slow."""
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=COMPILE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"{job.source}: clang ran for {COMPILE_TIMEOUT_S} s") from error
+    except OSError as error:
+        raise UsageError(f"{argv[0]}: cannot be run: {error.strerror}", fix=_CLANG) from error
+    if done.returncode and _FULL in done.stderr:
+        raise _no_room(job)
+    if done.returncode:
+        said = done.stderr.rstrip() or f"{argv[0]} ended with {done.returncode} and said nothing"
+        raise UsageError(f"{job.source}: clang refuses it\n{said}", fix=_fix_of(done.stderr))
+
+
+def _no_room(job: _Job) -> UsageError:
+    fix = "make room there"
+    if job.object.is_relative_to(cache_dir()):
+        fix += ", or set XDG_CACHE_HOME to a larger file system"
+    place = job.object.parent
+    return UsageError(f"{job.source}: not compiled: no space left in {place}", fix=fix)
+
+
+def _require_program(source: Path, made: Path, clang: str) -> None:
+    """UsageError where a compiler that has not complained left nothing that can be used."""
+    if not made.is_file():
+        raise UsageError(f"{source}: {clang} ran without an error and wrote no object", fix=_CLANG)
+    # -g makes types of whatever is compiled: without them there was nothing
+    if b".BTF\0" not in made.read_bytes():
+        raise UsageError(f"{source}: no program in it", fix=NO_PROGRAM)
 
 
 def _fix_of(stderr: str) -> str:

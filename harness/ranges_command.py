@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         semantics.profile(name)
     file = str(build([args.file])[0]) if args.file.endswith(SOURCE_SUFFIX) else args.file
     obj = read_object(file)
-    programs = command.programs_of(obj, args.prog)
+    programs = command.programs_of(obj, args.prog, args.file)
     found = list(_asked(args, obj, programs) if asks else _modelled(args, obj, programs))
     _print(args, found, asked=asks)
     return _exit_code(found)

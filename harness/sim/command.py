@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.bpf.elf import Function, Object
 from harness.bpf.sections import attach_target, program_type
-from harness.build import SOURCE_SUFFIX, build
+from harness.build import NO_PROGRAM, SOURCE_SUFFIX, build
 from harness.errors import Exit, UsageError
 from harness.frames import DEFAULT_FRAME
 from harness.hooks import HOOKS
@@ -161,6 +161,8 @@ def _option(name: str) -> str:
 def _case(args: argparse.Namespace) -> Case:
     file = str(build([args.file])[0]) if args.file.endswith(SOURCE_SUFFIX) else args.file
     obj = load(file)
+    if not obj.programs:
+        raise UsageError(f"{args.file}: no program in it", fix=NO_PROGRAM)
     program = _program(obj, args.prog)
     kind = program_type(program.section)
     _check_hook(args.hook, kind, program)
@@ -181,7 +183,7 @@ def _program(obj: Object, name: str | None) -> Function:
         return obj.program(name)
     if len(obj.programs) == 1:
         return obj.programs[0]
-    names = ", ".join(p.name for p in obj.programs) or "none"
+    names = ", ".join(p.name for p in obj.programs)
     raise UsageError(
         f"{obj.path}: has {len(obj.programs)} programs", fix=f"choose by --prog: {names}"
     )

@@ -16,7 +16,7 @@ from harness.bpf.elf import Function, Object, read_object
 from harness.bpf.environment import Environment
 from harness.bpf.link import link
 from harness.bpf.program import Program
-from harness.build import SOURCE_SUFFIX, build
+from harness.build import NO_PROGRAM, SOURCE_SUFFIX, build
 from harness.errors import Exit, ObjectError, UsageError
 from harness.series import SERIES
 from harness.sim import kernelargs, semantics
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, kernels: Kernels | None = None) -> int:
     obj = read_object(file)
     answers = [
         row
-        for program in programs_of(obj, args.prog)
+        for program in programs_of(obj, args.prog, args.file)
         for row in _answers(args, obj, program, profiles, kernels)
     ]
     _print(args, answers)
@@ -104,12 +104,15 @@ def _check(args: argparse.Namespace, profiles: Sequence[str]) -> None:
         raise UsageError("-o csv has no column for profiles", fix="choose one by --profile")
 
 
-def programs_of(obj: Object, name: str | None) -> Sequence[Function]:
-    """The program of that name, or all. Raises ObjectError or UsageError where there is none."""
+def programs_of(obj: Object, name: str | None, file: str) -> Sequence[Function]:
+    """The program of that name, or all of them. `file`: what the object was made from.
+
+    Raises ObjectError or UsageError where there is none.
+    """
     if name is not None:
         return (obj.program(name),)
     if not obj.programs:
-        raise UsageError(f"{obj.path}: has no programs")
+        raise UsageError(f"{file}: no program in it", fix=NO_PROGRAM)
     return obj.programs
 
 

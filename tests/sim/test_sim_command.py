@@ -112,6 +112,15 @@ def test_companions_come_from_tags_and_from_with(sim, capsys):
         sim("--prog", "doubled", "--with", "calc")
 
 
+def test_an_object_without_a_program(compiled):
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    path = str(compiled("int f(int x) { return x; }"))
+    args = parser.parse_args(["sim", path])
+    with pytest.raises(UsageError, match=f"{path}: no program in it"):
+        args.func(args)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "fix"),
     [
@@ -123,7 +132,10 @@ def test_companions_come_from_tags_and_from_with(sim, capsys):
         (["--prog", "entry", "--packet", "00 0g"], "character 5 is 'g'", "hex digits"),
         (["--prog", "entry", "--packet", "abc"], r"odd number of hex digits \(3\)", "hex digits"),
         (["--prog", "entry", "--packet", "zz"], r"not hex \(character 1 is 'z'\)", "vlan"),
-        (["--prog", "entry", "--packet", "@/nix"], "--packet: /nix: No such file", "hex digits"),
+        (["--prog", "entry", "--packet", "@/nix"], "--packet: /nix: cannot be read: No", "hex"),
+        (["--prog", "entry", "--packet", "@"], "--packet: '': cannot be read: No", "hex digits"),
+        (["--prog", "entry", "--packet", "@/dev/zero"], "/dev/zero: larger than 64959 bytes", ""),
+        (["--prog", "calc", "--ctx", "@/dev/zero"], "--ctx: /dev/zero: larger than 65535", ""),
         (["--prog", "entry", "--packet", "00" * 65000], "65000 bytes is too long", "at most 64"),
         (["--prog", "calc", "--ctx", "00" * 70000], "70000 bytes is too long", "at most 65535"),
         (["--prog", "calc", "--ctx", "00", "--packet", "00"], "exclude each other", ""),

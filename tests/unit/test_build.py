@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Compiling: what is compiled when, where objects lie, and what a user sees when it fails."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -193,6 +194,72 @@ int probe(struct pt_regs *regs)
 """
     )
     assert build([source], tmp_path / "out")
+
+
+def _clang(tmp_path, script):
+    path = tmp_path / "fake-clang"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_full_disk_is_not_clangs_opinion(source, tmp_path, monkeypatch):
+    """As of clang 19, which then shows its stack."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = "fatal error: error in backend: IO failure on output stream: No space left on device"
+    fake = _clang(tmp_path, f"echo '{words}' >&2; echo 'Stack dump:' >&2; exit 70")
+    with pytest.raises(UsageError, match=r"not compiled: no space left in /.*/mine\n") as caught:
+        build([source], clang=fake)
+    assert "XDG_CACHE_HOME" in caught.value.fix
+    with pytest.raises(UsageError, match="no space left in") as caught:
+        build([source], tmp_path / "out", fake)
+    assert "XDG_CACHE_HOME" not in caught.value.fix
+
+
+def test_a_disk_that_fills_up_behind_clang(source, tmp_path, monkeypatch):
+    def full(*_arguments, **_named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UsageError, match="not compiled: no space left in"):
+        build([source], tmp_path / "out")
+    assert list((tmp_path / "out" / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exit 0", "fake-clang ran without an error and wrote no object"),
+        ("exit 3", "clang refuses it\n.*fake-clang ended with 3 and said nothing"),
+    ],
+)
+def test_a_compiler_that_does_nothing_is_named(source, tmp_path, script, words):
+    with pytest.raises(UsageError, match=words):
+        build([source], tmp_path / "out", _clang(tmp_path, script))
+    assert list((tmp_path / "out" / "mine").iterdir()) == []
+
+
+def test_a_compiler_that_does_not_start_is_named(source, tmp_path):
+    fake = tmp_path / "fake-clang"
+    fake.write_bytes(b"\0\1\2")
+    fake.chmod(0o755)
+    with pytest.raises(UsageError, match="fake-clang: cannot be run: Exec format error"):
+        build([source], tmp_path / "out", str(fake))
+
+
+@pytest.mark.parametrize("text", ["", "static int f(int x) { return x; }\n"])
+def test_a_source_without_a_program_is_named(source, tmp_path, text):
+    source.write_text(text)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=f"{source}: no program in it") as caught:
+            build([source], tmp_path / "out")
+        assert "SEC(" in caught.value.fix
+
+
+def test_a_device_is_no_source(tmp_path):
+    (tmp_path / "x.bpf.c").symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match=r"x\.bpf\.c: not a file"):
+        build([tmp_path / "x.bpf.c"], tmp_path / "out")
 
 
 def test_missing_clang_names_the_package(source, tmp_path, monkeypatch):

@@ -38,6 +38,15 @@ SEC("tc") __exception_cb(nowhere) int entry(struct __sk_buff *skb) { return 0; }
 """
 
 
+@pytest.mark.parametrize("options", [[], ["--ranges"]])
+def test_an_object_without_a_program(tmp_path, options, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "none.bpf.c"
+    source.write_text("int f(int x) { return x; }\n")
+    assert main(["verify", str(source), *options]) == 2
+    assert f"{source}: no program in it\n  fix: " in capsys.readouterr().err
+
+
 @pytest.fixture
 def verify(compiled, capsys):
     """Run the command on C text: (exit code, what it printed, standard error)."""
