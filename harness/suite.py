@@ -51,6 +51,8 @@ def collect(paths: Sequence[str | Path] = (), expect: Sequence[str | Path] = ())
     lie beside their object (harness.sidecar).
     Raises UsageError or ObjectError for what is no object, does not compile or has a wrong tag.
     """
+    if "" in paths:  # Path() would take it for this directory
+        raise UsageError("an empty path", fix='name a file or a directory; "." is this one')
     sidecars = Sidecars(expect)
     objects = {path.resolve(): how for path, *how in _objects(paths or (PROGS,))}
     found = [
@@ -75,8 +77,7 @@ def _objects(paths: Iterable[str | Path]) -> Iterator[tuple[Path, Path | None, P
             built = build(sources)
             ready = _without_apart(sorted(path.rglob("*" + OBJECT_SUFFIX)), path)
             if not built and not ready:
-                fix = "give a directory with .bpf.c or .bpf.o files"
-                raise UsageError(f"{path}: no BPF programs below it", fix=fix)
+                raise UsageError(f"{path}: no BPF programs below it", fix="give a .bpf.c or .bpf.o")
             yield from ((file, None, source) for file, source in zip(built, sources, strict=True))
             yield from ((file, path, file) for file in ready)
         elif path.name.endswith(SOURCE_SUFFIX):

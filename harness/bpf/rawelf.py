@@ -111,7 +111,8 @@ def read_bytes(name: str) -> bytes:
             data = file.read(MAX_SIZE_BYTES + 1)
     except FileNotFoundError:
         raise ObjectError(
-            f"{name}: no such file", fix=f"give a compiled BPF object, made by: {_RECIPE}"
+            f"{name or repr(name)}: no such file",
+            fix=f"give a compiled BPF object, made by: {_RECIPE}",
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

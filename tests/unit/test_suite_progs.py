@@ -52,6 +52,11 @@ def test_what_is_no_object_is_refused(tmp_path, what):
         collect([path])
 
 
+def test_an_empty_path_is_not_this_directory():
+    with pytest.raises(UsageError, match="an empty path"):
+        collect([PROGS / "throw", ""])
+
+
 @pytest.fixture(scope="module")
 def everything():
     return collect()
