@@ -151,6 +151,8 @@ class Btf:
     # word at which record number i + 1 starts
     _starts: "array[int]" = field(repr=False)
     strings: bytes = field(repr=False)
+    # whose types they are, for messages: a record is decoded, and found broken, long after opening
+    where: str = "BTF"
     _decoded: dict[int, Type] = field(repr=False, default_factory=dict)
     _texts: dict[int, str] = field(repr=False, default_factory=dict)
     # how much of _MAX_TEXT is left
@@ -174,7 +176,8 @@ class Btf:
         found = self._decoded.get(type_id)
         if found is None:
             if not 0 <= type_id < len(self):
-                raise ObjectError(f"BTF: type id {type_id} out of range (0..{len(self) - 1})")
+                most = len(self) - 1
+                raise ObjectError(f"{self.where}: type id {type_id} out of range (0..{most})")
             found = _decode(self, type_id) if type_id else _VOID
             self._decoded[type_id] = found
         return found
@@ -199,7 +202,7 @@ class Btf:
             if found.kind not in MODIFIERS:
                 return found
             type_id = found.type_id
-        raise ObjectError(f"BTF: modifiers of type id {type_id} nest too deep or in a circle")
+        raise self._tangled("modifiers", type_id)
 
     def size_of(self, type_id: int) -> int:
         """Size of a value of the type in bytes (0 for void and functions)."""
@@ -211,7 +214,12 @@ class Btf:
             if found.kind is not Kind.ARRAY:
                 return found.size_bytes * count
             count, type_id = count * found.count, found.type_id
-        raise ObjectError(f"BTF: arrays of type id {type_id} nest too deep or in a circle")
+        raise self._tangled("arrays", type_id)
+
+    def _tangled(self, what: str, type_id: int) -> ObjectError:
+        return ObjectError(
+            f"{self.where}: {what} of type id {type_id} nest too deep or in a circle"
+        )
 
     def find(self, kind: Kind, name: str) -> Type | None:
         """First type of this kind and name."""
@@ -251,16 +259,20 @@ class Btf:
         if found is None:
             end = self.strings.find(b"\0", offset) if 0 <= offset < len(self.strings) else -1
             if end < 0:
-                raise ObjectError(f"BTF: string offset {offset} out of range")
+                raise ObjectError(f"{self.where}: string offset {offset} out of range")
             self._left[0] -= end - offset
             if self._left[0] < 0:
-                raise ObjectError(f"BTF: more than {_MAX_TEXT >> 20} MiB of overlapping strings")
+                most = f"{_MAX_TEXT >> 20} MiB"
+                raise ObjectError(f"{self.where}: more than {most} of overlapping strings")
             found = self._texts[offset] = self.strings[offset:end].decode(errors="replace")
         return found
 
 
-def parse(data: bytes) -> Btf:
-    """Open a .BTF section. Raises ObjectError for anything that is not well-formed BTF."""
+def parse(data: bytes, where: str = "BTF") -> Btf:
+    """Open a .BTF section. Raises ObjectError for anything that is not well-formed BTF.
+
+    `where`: what later messages call it.
+    """
     length = header(data, "BTF", _HEADER_BYTES)
     if len(data) > MAX_SIZE_BYTES:
         raise ObjectError(f"BTF: {len(data)} bytes, more than {MAX_SIZE_BYTES} are not taken")
@@ -272,7 +284,7 @@ def parse(data: bytes) -> Btf:
     if not strings or strings[0] or strings[-1]:
         raise ObjectError("BTF: the string section does not start and end with a zero byte")
     words = memoryview(body).cast("I")
-    return Btf(words, _scan(words), strings)
+    return Btf(words, _scan(words), strings, where)
 
 
 def header(data: bytes, what: str, least: int) -> int:

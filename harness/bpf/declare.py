@@ -25,6 +25,7 @@ _MOST_MEMBERS = 32
 # context of a kprobe: a typedef, and known by its name
 _KNOWN_BY_NAME = frozenset({"bpf_user_pt_regs_t"})
 _FIX = "minimise it in C"
+_MAP_TYPES = frozenset(MapType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ def _sections(obj: Object, linked: Program, types: "_Types") -> dict[str, Global
 def _map(each: MapDef, types: "_Types") -> Map:
     if each.type == MapType.STRUCT_OPS:
         return Map(each.name, each.type)
+    if each.type not in _MAP_TYPES:
+        raise UsageError(f"map {each.name}: no map type {each.type} is known", fix=_FIX)
     ring = each.type in (MapType.RINGBUF, MapType.USER_RINGBUF)
     return Map(
         each.name,

@@ -146,7 +146,7 @@ def _object(raw: RawElf, by_name: dict[str, rawelf.Section]) -> Object:
     if len(names) < names.total():
         name = names.most_common(1)[0][0]
         raise ObjectError(f"{raw.path}: {names[name]} sections of code are named {name!r}")
-    types = btf_format.parse(by_name[".BTF"].data)
+    types = btf_format.parse(by_name[".BTF"].data, f"{raw.path}: BTF")
     ext_section = by_name.get(".BTF.ext")
     ext = parse_ext(ext_section.data, types) if ext_section else Ext()
     functions = _functions(raw, types, ext)

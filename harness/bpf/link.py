@@ -371,7 +371,8 @@ def _named(draft: _Draft, work: Callable[[], T], function: Function | None = Non
         return work()
     except ObjectError as error:
         where = _where(draft, function or draft.program)
-        raise ObjectError(f"{where}: {error.message}", fix=error.fix) from error
+        words = error.message.removeprefix(f"{draft.obj.path}: ")
+        raise ObjectError(f"{where}: {words}", fix=error.fix) from error
 
 
 def _where(draft: _Draft, function: Function) -> str:

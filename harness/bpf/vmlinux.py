@@ -59,7 +59,7 @@ def _types(name: str, mtime_ns: int, size_bytes: int) -> Btf:
         else:
             raise ObjectError(f"{name}: neither a kernel image nor BTF", fix=_FIX)
     try:
-        return parse(found)
+        return parse(found, f"{name}: BTF")
     except ObjectError as error:
         raise ObjectError(f"{name}: {error.message}", fix=_FIX) from error
 

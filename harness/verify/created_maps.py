@@ -11,6 +11,7 @@ from harness.bpf.elf import Object
 from harness.bpf.mapdef import MapDef, MapType
 from harness.verify.prediction import Category, NotModelled, Rejection
 
+_KNOWN: Final = frozenset(MapType)
 _ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.PROG_ARRAY})
 _HASHES: Final = frozenset({
     MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH,
@@ -26,6 +27,8 @@ _WORDS: Final = {_EINVAL: "Invalid argument(-22)", _E2BIG: "Argument list too lo
 def check(obj: Object) -> None:
     """Look at each map of the object. Raises Rejection, NotModelled."""
     for one in obj.maps:
+        if one.type not in _KNOWN:
+            raise NotModelled(f"maps of type {one.type}, as {one.name} is")
         wrong = _wrong(one)
         if wrong:
             raise _refusal(one, wrong, _EINVAL)

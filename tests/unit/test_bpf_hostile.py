@@ -57,7 +57,7 @@ def test_changed_words_are_an_error_or_nothing(data, originals, tmp_path_factory
         try:
             link(obj, program.name, environment)
         except ObjectError as error:
-            assert error.message  # noqa: PT017
+            assert str(path) in error.message  # noqa: PT017
 
 
 @settings(max_examples=200, deadline=2000)
@@ -113,6 +113,23 @@ def test_names_and_types_out_of_range():
         types.type(1)
     with pytest.raises(ObjectError, match=r"type id 2 out of range \(0..1\)"):
         types.type(2)
+
+
+def test_a_record_that_is_found_broken_late_names_its_file(originals, tmp_path):
+    data = bytearray(originals[0])
+    at, size = section(data, ".BTF")
+    found = btf.parse(bytes(data[at : at + size]))
+    struct_id = next(found.of_kind(btf.Kind.STRUCT)).id
+    # behind the header, and without its name
+    start = at + 24 + 4 * found._starts[struct_id - 1]
+    struct.pack_into("<I", data, start, 1 << 30)
+    path = tmp_path / "damaged.bpf.o"
+    path.write_bytes(data)
+    types = read_object(path).btf
+    with pytest.raises(ObjectError, match=f"^{path}: BTF: string offset 1073741824 out of range$"):
+        types.type(struct_id)
+    with pytest.raises(ObjectError, match=f"^{path}: BTF: type id 999999 out of range"):
+        types.type(999_999)
 
 
 def test_strings_that_overlap_are_not_decoded_for_ever():

@@ -51,6 +51,11 @@ def test_it_is_made(kind, key, value, entries):
     check(kind, key, value, entries)
 
 
+def test_a_map_type_that_came_later_is_not_known():
+    with pytest.raises(NotModelled, match="maps of type 60870, as m is"):
+        check(60870, 4, 4, 1)
+
+
 def test_whether_there_is_memory_is_not_known():
     with pytest.raises(NotModelled, match="memory for the map m"):
         check(MapType.ARRAY, 4, 1 << 20, 1 << 20)
