@@ -4,6 +4,7 @@
 Owns the cache layout, its locks, and the rule "complete or absent". Knows nothing of what is kept.
 """
 
+import errno
 import fcntl
 import glob
 import os
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import IO
 
 from harness import tools
-from harness.errors import UsageError
+from harness.errors import BpfthrowError, MachineLostError, UsageError
 
 # tenths of a second until a wait is told
 _PATIENCE = 10
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_ROOM_IN_CACHE = "`bpfthrow kernels rm --unused`, or set XDG_CACHE_HOME to a larger file system"
+_ROOM_FOR_GUESTS = "make room there, or set XDG_RUNTIME_DIR to a private directory with more"
 # Data files of the repository: catalogue, guest recipe, splat lists.
 VM_DIR = Path(__file__).resolve().parent.parent / "vm"
 
@@ -33,15 +37,21 @@ def cache_dir() -> Path:
 
 
 def make_dir(path: Path) -> Path:
-    """Create `path` with its parents; UsageError with the fix where that is refused."""
+    """Create `path` with its parents; UsageError with the fix where that is refused,
+    MachineLostError where there is no space.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"cannot create {path}: {error.strerror}",
-            fix="set XDG_CACHE_HOME to a directory that you may write",
-        ) from error
+        raise _refused("create", path, error) from error
     return path
+
+
+def _refused(verb: str, path: Path, error: OSError) -> BpfthrowError:
+    message = f"cannot {verb} {path}: {error.strerror}"
+    if error.errno in _NO_SPACE:
+        return MachineLostError(message, fix=_ROOM_IN_CACHE)
+    return UsageError(message, fix="set XDG_CACHE_HOME to a directory that you may write")
 
 
 @contextmanager
@@ -56,10 +66,7 @@ def locked(name: str, purpose: str = "") -> Iterator[int]:
     try:
         handle = path.open("a+")
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}",
-            fix="set XDG_CACHE_HOME to a directory that you may write",
-        ) from error
+        raise _refused("write", path, error) from error
     with handle:
         if purpose:
             _take(handle, purpose)
@@ -127,17 +134,23 @@ def require_parents(*files: Path | None) -> None:
 
 
 def write_asked(path: Path, data: bytes) -> None:
-    """Write a file that the caller has asked for. UsageError where that cannot be."""
+    """Write a file that the caller has asked for. UsageError where that cannot be,
+    MachineLostError where there is no space.
+    """
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        message = f"cannot write {path}: {error.strerror}"
+        if error.errno in _NO_SPACE:
+            raise MachineLostError(message, fix="make room there, or give another path") from error
+        raise UsageError(message, fix="give a path that you may write") from error
 
 
 def replace_file(path: Path, data: bytes) -> None:
     """Make `data` the content of `path` at once; whatever fails, it stays what it was.
 
-    Several processes may do so at the same time: the last one has the file. OSError.
+    Several processes may do so at the same time: the last one has the file. OSError, which says
+    for what file.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
     try:
@@ -145,8 +158,11 @@ def replace_file(path: Path, data: bytes) -> None:
         with partial.open("xb") as file:
             file.write(data)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        # write(2) only has a descriptor
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(path)
         raise
 
 
@@ -165,13 +181,31 @@ def size_bytes(path: Path) -> int:
     return sum(entry.lstat().st_blocks * 512 for entry in files)
 
 
-def require_space(needed_bytes: int, purpose: str) -> None:
-    """UsageError unless the cache's file system has `needed_bytes` available."""
-    place = make_dir(cache_dir())
+def require_space(needed_bytes: int, purpose: str, place: Path | None = None) -> None:
+    """MachineLostError unless the file system of `place`, or the cache's, has `needed_bytes`."""
+    place = place or make_dir(cache_dir())
     free_bytes = shutil.disk_usage(place).free
     if free_bytes < needed_bytes:
-        raise UsageError(
-            f"no space for {purpose}: {needed_bytes >> 20} MB needed,"
-            f" {free_bytes >> 20} MB available in {place}",
-            fix="`bpfthrow kernels rm --unused`, or set XDG_CACHE_HOME to a larger file system",
-        )
+        # so that nothing is never enough
+        needed_mb = -(-needed_bytes >> 20)
+        raise _no_space(purpose, place, f"{needed_mb} MB needed, {free_bytes >> 20} MB available")
+
+
+@contextmanager
+def telling_no_space(purpose: str, place: Path) -> Iterator[None]:
+    """MachineLostError for an OSError that says that `place`, which the block writes to, is full.
+
+    For what require_space() cannot know: others write there too, and inodes and quotas end first.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise _no_space(purpose, place, str(error.strerror)) from error
+
+
+def _no_space(purpose: str, place: Path, detail: str) -> MachineLostError:
+    ours = place.is_relative_to(cache_dir())
+    fix = _ROOM_IN_CACHE if ours else _ROOM_FOR_GUESTS
+    return MachineLostError(f"no space for {purpose}: {detail} in {place}", fix=fix)

@@ -18,6 +18,8 @@ from harness.paths import cache_dir, locked, remove, size_bytes, unless_locked
 _ABANDONED_S = 6 * 3600
 # Archives that are made anew when they are needed, each kind under the lock of its name.
 _ARCHIVES = {"agent": "*.pyz", "initramfs": "*.cpio", "guests": "*"}
+# other directories where single files, and the guest root, are written beside their place first
+_WRITTEN_INTO = (".", "root", "accel", "btf", "symbols")
 _UNUSED_S = 24 * 3600
 # an unpacked source with what was compiled from it takes 2.5 GB, and a download and minutes to have
 _SOURCE_UNUSED_S = 7 * 24 * 3600
@@ -67,10 +69,11 @@ def _stale_roots() -> Iterator[Path]:
 
 # No download takes so long: what a killed process left, whoever it was.
 def _stale_partials() -> Iterator[Path]:
-    places = [store.kernels_dir(), trees_dir(), cache_dir() / "root"]
-    for place in (*places, builds.builds_dir(), source.sources_dir()):
-        for partial in _children(place):
-            if partial.name.startswith(".") and _age_s(partial) > _ABANDONED_S:
+    places = [store.kernels_dir(), trees_dir(), builds.builds_dir(), source.sources_dir()]
+    places += [cache_dir() / name for name in _WRITTEN_INTO]
+    for place in (*places, *_children(cache_dir() / "apt")):
+        for partial in sorted(place.glob(".*")):
+            if _age_s(partial) > _ABANDONED_S:
                 yield partial
 
 
@@ -100,8 +103,11 @@ def remove_archives(*, unused_only: bool = False) -> list[Removed]:
         with locked(kind):
             doomed = sorted(place.iterdir())
             if unused_only:
-                newest = min(place.glob(pattern), key=_age_s, default=None)
-                doomed = [path for path in doomed if path != newest and _age_s(path) > _UNUSED_S]
+                # the rest is what killed processes left: whoever makes something has the lock
+                made = [path for path in place.glob(pattern) if not path.name.startswith(".")]
+                newest = min(made, key=_age_s, default=None)
+                kept = {path for path in made if path == newest or _age_s(path) <= _UNUSED_S}
+                doomed = [path for path in doomed if path not in kept]
             removed += [_remove(path) for path in doomed]
     return removed
 

@@ -10,24 +10,57 @@ import tempfile
 from pathlib import Path
 
 from harness import tools
-from harness.paths import cache_dir, locked, make_dir
+from harness.errors import WorldError
+from harness.paths import cache_dir, locked, make_dir, require_space, telling_no_space
 from harness.target import zipapp
+
+_PURPOSE = "building the agent"
+# beside the unpacked guest root: what the agent is collected from
+_BESIDE_BYTES = 16 << 20
+# less than this is a full disk
+_LEFT_BYTES = 1 << 20
+
+
+def root_anew(root_image: Path) -> str:
+    """What to do about a guest root that cannot be read."""
+    return f"the guest root is damaged: rm -r {root_image.parent}; the next run makes it anew"
 
 
 def agent_archive(root_image: Path, root_hash: str) -> Path:
-    """Path of the zipapp with bytecode for the Python in `root_image` (erofs)."""
+    """Path of the zipapp with bytecode for the Python in `root_image` (erofs).
+
+    MachineLostError where there is no space to build it, WorldError where the image is damaged.
+    """
     name = f"agent-{_sources_hash()}-{root_hash}.pyz"
     place = cache_dir() / "agent"
     archive = place / name
     if archive.exists():
         return archive
-    with locked("agent"), tempfile.TemporaryDirectory(dir=make_dir(place)) as scratch:
+    make_dir(place)
+    with (
+        locked("agent"),
+        telling_no_space(_PURPOSE, place),
+        tempfile.TemporaryDirectory(dir=place) as scratch,
+    ):
         if not archive.exists():
-            tree = Path(scratch) / "root"
-            unpack = [tools.need("fsck.erofs"), f"--extract={tree}", str(root_image)]
-            tools.run(unpack, timeout_s=300, what=f"cannot unpack {root_image}")
-            zipapp.build_agent(Path(scratch) / "out", tree).replace(archive)
+            _build(root_image, Path(scratch)).replace(archive)
     return archive
+
+
+def _build(root_image: Path, scratch: Path) -> Path:
+    # the image is not compressed; files take whole blocks
+    needed_bytes = root_image.stat().st_size * 9 // 8 + _BESIDE_BYTES
+    require_space(needed_bytes, _PURPOSE, scratch.parent)
+    tree = scratch / "root"
+    unpack = [tools.need("fsck.erofs"), f"--extract={tree}", str(root_image)]
+    try:
+        what = f"cannot unpack {root_image}"
+        tools.run(unpack, timeout_s=300, what=what, fix=root_anew(root_image))
+        return zipapp.build_agent(scratch / "out", tree)
+    except WorldError:
+        # programs that hit the end of a disk blame something else
+        require_space(_LEFT_BYTES, _PURPOSE, scratch.parent)
+        raise
 
 
 def _sources_hash() -> str:

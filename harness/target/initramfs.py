@@ -19,8 +19,17 @@ from pathlib import Path
 
 from harness import tools
 from harness.errors import UsageError, WorldError
-from harness.paths import VM_DIR, cache_dir, locked, make_dir
+from harness.paths import (
+    VM_DIR,
+    cache_dir,
+    locked,
+    make_dir,
+    replace_file,
+    require_space,
+    telling_no_space,
+)
 
+_PURPOSE = "a guest's initramfs"
 _HEADER_MAGIC = b"070701"  # newc
 _DIRECTORY = stat.S_IFDIR | 0o755
 _SCRIPT = stat.S_IFREG | 0o755
@@ -79,7 +88,7 @@ def module_order(modules_dir: Path, wanted: Iterable[str]) -> list[Path]:
 
 def common_part(modules_dir: Path | None) -> Path:
     """The archive that all guests of one kernel share, built on first use. modules_dir may be None
-    for a kernel that has everything built in.
+    for a kernel that has everything built in. MachineLostError where there is no space for it.
     """
     busybox = tools.need("busybox")
     lists = tomllib.loads((VM_DIR / "modules.toml").read_text())
@@ -92,21 +101,36 @@ def common_part(modules_dir: Path | None) -> Path:
     archive = cache_dir() / "initramfs" / f"{key}.cpio"
     with locked("initramfs"):
         if not archive.exists():
-            make_dir(archive.parent)
-            partial = archive.with_suffix(f".{os.getpid()}.partial")
-            partial.write_bytes(pack(_common_entries(Path(busybox), boot, late)))
-            partial.rename(archive)
+            _keep(archive, pack(_common_entries(Path(busybox), boot, late)))
         os.utime(archive)  # `kernels rm --unused` goes by it
     return archive
 
 
+def _keep(archive: Path, data: bytes) -> None:
+    place = make_dir(archive.parent)
+    # under the lock: whoever wrote these was killed
+    for remains in place.glob("*.partial"):
+        remains.unlink()
+    with telling_no_space(_PURPOSE, place):
+        require_space(len(data), _PURPOSE)
+        replace_file(archive, data)
+
+
 def write_initramfs(target: Path, common: Path, secrets: dict[str, bytes]) -> None:
-    """Write `common` followed by this guest's files; they appear in /run/bpfthrow there."""
+    """Write `common` followed by this guest's files; they appear in /run/bpfthrow there.
+
+    MachineLostError where there is no space for it.
+    """
     private = pack(Entry(f"payload/{name}", _SECRET, data) for name, data in secrets.items())
-    with target.open("xb") as out:
-        os.fchmod(out.fileno(), 0o600)
-        out.write(common.read_bytes())
-        out.write(private)
+    shared = common.read_bytes()
+    # a guest's own directory goes with the guest
+    place = target.parent.parent
+    with telling_no_space(_PURPOSE, place):
+        require_space(len(shared) + len(private), _PURPOSE, place)
+        with target.open("xb") as out:
+            os.fchmod(out.fileno(), 0o600)
+            out.write(shared)
+            out.write(private)
 
 
 def _stamp(files: list[Path], module_lists: list[list[Path]]) -> str:

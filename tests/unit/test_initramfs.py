@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The archive that a guest starts from."""
 
+import errno
 import lzma
 import stat
+from pathlib import Path
 
 import pytest
 
-from harness.errors import WorldError
+from harness import paths
+from harness.errors import MachineLostError, WorldError
 from harness.target import initramfs
 from harness.target.initramfs import Entry
 
@@ -77,6 +80,47 @@ def test_a_kernel_without_modules_gets_empty_lists(tmp_path, monkeypatch):
     assert members["payload/modules/load.list"][1] == b""
     assert members["init"][1].startswith(b"#!/bin/sh")
     assert initramfs.common_part(None) == archive
+
+
+def test_remains_of_killed_processes_go_when_an_archive_is_written(cache):
+    place = cache / "initramfs"
+    place.mkdir(parents=True)
+    for name in ("0123.77.partial", ".0123.cpio.77-ab.partial"):
+        (place / name).touch()
+    archive = initramfs.common_part(None)
+    assert list(place.iterdir()) == [archive]
+
+
+def _full(_place):
+    return type("Usage", (), {"free": 4096})
+
+
+def test_a_full_cache_is_said_and_nothing_stays(cache, monkeypatch):
+    monkeypatch.setattr(paths.shutil, "disk_usage", _full)
+    with pytest.raises(MachineLostError, match=f"initramfs: .* 0 MB available in {cache}"):
+        initramfs.common_part(None)
+    assert not list((cache / "initramfs").iterdir())
+
+
+def test_a_cache_that_fills_up_meanwhile_is_said_and_nothing_stays(cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(MachineLostError, match="initramfs: No space left on device in"):
+        initramfs.common_part(None)
+    assert not list((cache / "initramfs").iterdir())
+
+
+def test_a_full_runtime_directory_is_named(cache, tmp_path, monkeypatch):
+    common = tmp_path / "common.cpio"
+    common.write_bytes(bytes(1 << 16))
+    (tmp_path / "guest").mkdir()
+    monkeypatch.setattr(paths.shutil, "disk_usage", _full)
+    with pytest.raises(MachineLostError, match=f"available in {tmp_path}\n") as caught:
+        initramfs.write_initramfs(tmp_path / "guest/initramfs", common, {})
+    assert "XDG_RUNTIME_DIR" in caught.value.fix
+    assert not list((tmp_path / "guest").iterdir())
 
 
 def test_paths_with_spaces_are_read_and_options_and_the_hosts_settings_are_not(

@@ -129,6 +129,31 @@ def test_unused_drops_sources_of_long_ago_and_what_killed_processes_left(cache, 
     assert _left(cache, "sources") == ["new"]
 
 
+def test_unused_drops_what_was_half_written(cache, run):
+    for kind, made, half in (
+        ("initramfs", "01.cpio", ("01.77.partial", ".01.cpio.77-ab.partial")),
+        ("agent", "agent-1-2.pyz", ("tmpab/root",)),
+        ("guests", "6.12-01", (".6.12-01.ab.partial/state", ".6.12-02.old/state")),
+    ):
+        for name in (made, *half):
+            (cache / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            (cache / kind / name).touch()
+    run("rm", "--unused")
+    left = {kind: _left(cache, kind) for kind in ("initramfs", "agent", "guests")}
+    assert left == {"initramfs": ["01.cpio"], "agent": ["agent-1-2.pyz"], "guests": ["6.12-01"]}
+
+
+def test_unused_drops_single_files_that_were_half_written_long_ago(cache, run):
+    for kind in (".", "accel", "symbols", "btf", "apt/trixie"):
+        (cache / kind).mkdir(parents=True, exist_ok=True)
+        for name, then in ((".old.1-ab.partial", 1), (".new.2-cd.partial", time.time())):
+            (cache / kind / name).touch()
+            os.utime(cache / kind / name, (then, then))
+    removed = {each["what"] for each in run("rm", "--unused", "--json")}
+    names = ("bpfthrow", "accel", "symbols", "btf", "trixie")
+    assert removed == {f"{name}/.old.1-ab.partial" for name in names}
+
+
 def test_a_source_that_is_being_compiled_stays(cache, unpack, run, capsys):
     unpack("aa", days=9)
     unpack("bb")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness.errors import Exit, UsageError, WorldError
+from harness.errors import Exit, MachineLostError, UsageError, WorldError
 from harness.kernels import apt, catalogue, command, resolve, store
 
 NAME = "6.12"
@@ -96,7 +96,7 @@ def test_no_space_is_said_before_the_download(mirror, monkeypatch):
     monkeypatch.setattr(mirror, "newest", None)
     huge = apt.Package(f"linux-image-{RELEASE}", "1", "s", 1 << 50, 1 << 50)
     monkeypatch.setattr(apt, "newest", lambda *_: huge)
-    with pytest.raises(UsageError, match=f"no space for kernel {RELEASE.replace('+', '.')}"):
+    with pytest.raises(MachineLostError, match=f"no space for kernel {RELEASE.replace('+', '.')}"):
         resolve(NAME)
     assert mirror.downloads == 0
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import paths
-from harness.errors import UsageError
+from harness.errors import Exit, MachineLostError, UsageError
 
 
 def test_relative_cache_directory_is_ignored(monkeypatch):
@@ -81,8 +83,9 @@ def test_file_that_is_not_replaced_stays(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         paths.replace_file(target, b"new")
+    assert caught.value.filename == str(target)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -113,5 +116,52 @@ def test_lock_dies_with_its_process(cache):
 
 
 def test_missing_space_names_both_sizes(cache):
-    with pytest.raises(UsageError, match=r"kernel 1: 1073741824 MB needed, \d+ MB available"):
+    words = rf"kernel 1: 1073741824 MB needed, \d+ MB available in {cache}"
+    with pytest.raises(MachineLostError, match=words) as caught:
         paths.require_space(1 << 50, "kernel 1")
+    assert caught.value.exit_code == Exit.LOST
+    assert "XDG_CACHE_HOME" in caught.value.fix
+
+
+def test_missing_space_elsewhere_is_not_blamed_on_the_cache(cache, tmp_path):
+    with pytest.raises(MachineLostError, match=f"available in {tmp_path}") as caught:
+        paths.require_space(1 << 50, "a guest", tmp_path)
+    assert "XDG_CACHE_HOME" not in caught.value.fix
+
+
+def test_a_byte_too_many_is_not_rounded_away(cache, monkeypatch):
+    monkeypatch.setattr(paths.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    with pytest.raises(MachineLostError, match="1 MB needed, 0 MB available"):
+        paths.require_space(1, "a byte")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_meanwhile_is_told_like_one_that_is_full(cache, number):
+    words = f"no space for a thing: {os.strerror(number)} in {cache}"
+    with (
+        pytest.raises(MachineLostError, match=words),
+        paths.telling_no_space("a thing", cache),
+    ):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_are_not_about_space(cache):
+    with pytest.raises(PermissionError), paths.telling_no_space("a thing", cache):
+        raise PermissionError(errno.EACCES, "denied")
+
+
+@pytest.mark.parametrize("use", [paths.make_dir, lambda path: paths.locked(path.name).__enter__()])
+def test_a_full_disk_is_not_the_callers_mistake(cache, monkeypatch, use):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    paths.make_dir(cache / "locks")
+    monkeypatch.setattr(Path, "mkdir" if use is paths.make_dir else "open", full)
+    with pytest.raises(MachineLostError, match=rf"cannot \w+ {cache}.*: No space left") as caught:
+        use(cache / "x")
+    assert "kernels rm --unused" in caught.value.fix
+
+
+def test_a_report_that_does_not_fit_is_not_the_callers_mistake():
+    with pytest.raises(MachineLostError, match="cannot write /dev/full: No space left"):
+        paths.write_asked(Path("/dev/full"), b"text")

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness.errors import MachineLostError, UsageError, WorldError
+from harness.errors import MachineLostError, WorldError
 from harness.target import guests, opening, qmp, saved, vm
 from harness.target.deadline import Deadline
 from harness.target.machine import Machine
@@ -280,7 +280,7 @@ def test_a_full_disk_is_said_before_anything_is_written(machine, tmp_path, monke
     monkeypatch.setattr(
         "harness.paths.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 20})
     )
-    with pytest.raises(UsageError, match="no space for a saved guest"):
+    with pytest.raises(MachineLostError, match="no space for a saved guest"):
         _write(machine, tmp_path / "run")
 
 
