@@ -127,10 +127,23 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def require_parents(*files: Path | None) -> None:
-    """UsageError for a file, where one is given, that has no directory to be written into."""
-    for file in files:
-        if file and not file.parent.is_dir():
-            raise UsageError(f"cannot write {file}: no directory {file.parent}")
+    """UsageError for a file, where one is given, that cannot be written: before there is anything
+    to write, which would be lost.
+    """
+    for file in filter(None, files):
+        if not file.parent.is_dir():
+            raise UsageError(
+                f"cannot write {file}: no directory {file.parent}",
+                fix="give a path in an existing directory",
+            )
+        if file.is_dir():
+            raise UsageError(
+                f"cannot write {file}: it is a directory", fix="name a file, in it or elsewhere"
+            )
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise UsageError(
+                f"cannot write {file}: you may not", fix="give a path that you may write"
+            )
 
 
 def write_asked(path: Path, data: bytes) -> None:

@@ -162,6 +162,27 @@ def test_a_full_disk_is_not_the_callers_mistake(cache, monkeypatch, use):
     assert "kernels rm --unused" in caught.value.fix
 
 
+def test_a_file_that_was_asked_for_is_refused_before_the_work(tmp_path):
+    (tmp_path / "old.json").touch()
+    paths.require_parents(None, tmp_path / "new.json", tmp_path / "old.json", Path("/dev/null"))
+    assert not (tmp_path / "new.json").exists()
+    with pytest.raises(UsageError, match=f"cannot write {tmp_path}: it is a directory"):
+        paths.require_parents(tmp_path)
+    with pytest.raises(UsageError, match="no directory"):
+        paths.require_parents(tmp_path / "none/new.json")
+
+
+@pytest.mark.parametrize("name", ["old.json", "new.json"])
+def test_a_file_that_may_not_be_written_is_refused(tmp_path, monkeypatch, name):
+    (tmp_path / "old.json").touch()
+    asked = []
+    # not by its mode: root may write anything
+    monkeypatch.setattr(paths.os, "access", lambda *about: bool(asked.append(about)))
+    with pytest.raises(UsageError, match=f"cannot write {tmp_path / name}: you may not"):
+        paths.require_parents(tmp_path / name)
+    assert asked == [(tmp_path / name if name == "old.json" else tmp_path, os.W_OK)]
+
+
 def test_a_report_that_does_not_fit_is_not_the_callers_mistake():
     with pytest.raises(MachineLostError, match="cannot write /dev/full: No space left"):
         paths.write_asked(Path("/dev/full"), b"text")
