@@ -7,13 +7,19 @@ Light to import: `bpfthrow run` starts its guest first and reads everything else
 import fcntl
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness import accel, kernels, tools
 from harness.config import Settings
+from harness.errors import MachineLostError
 from harness.kernels import Kernel
+from harness.paths import require_space, telling_no_space
 from harness.target import guests, saved, vm
 from harness.target.archive import agent_archive
 from harness.target.machine import Machine, recipe
+
+_PURPOSE = "a guest's keys and console"
+_RUN_DIR_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,22 @@ def begin(machine: Machine, settings: Settings) -> vm.Guest:
 
 
 def new(machine: Machine, *, detached: bool, cold: bool = False) -> vm.Guest:
-    """A guest of our own: restored where one was saved, else booted; does not wait for it."""
+    """A guest of our own: restored where one was saved, else booted; does not wait for it.
+
+    MachineLostError where it cannot be started, for lack of space above all.
+    """
     name = label(machine.name)
     state = None if cold else saved.find(machine)
-    restored = state and _restored(machine, state, detached=detached, name=name)
-    if restored:
-        return restored
-    return vm.start(machine, detached=detached, name=name)
+    place = guests.runtime_dir()
+    try:
+        with telling_no_space(_PURPOSE, place):
+            # first, because the keeper of a guest cannot say it
+            require_space(_RUN_DIR_BYTES, _PURPOSE, place)
+            restored = state and _restored(machine, state, detached=detached, name=name)
+            return restored or vm.start(machine, detached=detached, name=name)
+    except OSError as error:
+        message = f"no guest of {machine.release} can be started: {error}"
+        raise MachineLostError(message, fix="bpfthrow doctor") from error
 
 
 def _restored(
@@ -65,11 +80,22 @@ def _restored(
     for last in (False, True):
         try:
             return vm.restore(machine, state, detached=detached, name=name)
-        except (saved.StateError, OSError) as error:
-            if last or not isinstance(error, saved.StateError) or error.refused:
+        except saved.StateError as error:
+            if last or error.refused:
                 give_up(state, str(error))
                 break
+        except OSError as error:
+            if not _missing_in(state, error):
+                raise
+            give_up(state, str(error))
+            break
     return None
+
+
+def _missing_in(state: saved.Saved, error: OSError) -> bool:
+    # whatever else the system refuses is about the guest's own directory, where it can be anything
+    missing = isinstance(error, FileNotFoundError) and error.filename is not None
+    return missing and Path(error.filename).is_relative_to(state.place)
 
 
 def give_up(state: saved.Saved, reason: str) -> None:

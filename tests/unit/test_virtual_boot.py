@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Which guest a target gets: a warm, restored or new one, and what if it is of no use."""
 
+import errno
 from pathlib import Path
 
 import pytest
 from fake_guest import CASE, KERNEL, MACHINE, FakeClient, FakeGuest, runs
 
+from harness import paths
 from harness.config import Settings
 from harness.errors import MachineLostError, WorldError
 from harness.model import Verdict
-from harness.target import boot, login, saved, virtual, vm
+from harness.target import boot, guests, login, saved, virtual, vm
 from harness.target.base import Facts
 
 
@@ -122,6 +124,64 @@ def test_a_keeper_that_was_killed_says_nothing_against_the_state(monkeypatch, ca
     monkeypatch.setattr(vm, "connect", lambda *_: None)
     assert machine._connected() is fresh
     assert not capsys.readouterr().err
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    """A saved guest that lies in the cache; whether it still does is whether it is a directory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(guests, "runtime_dir", lambda: tmp_path)
+    state = saved.Saved(tmp_path / "6.12-0", (), saved.Opening(b""), 1.0)
+    state.place.mkdir()
+    monkeypatch.setattr(saved, "find", lambda _: state if state.place.is_dir() else None)
+    return state
+
+
+def _fails(error):
+    def restore(*_args, **_options):
+        raise error
+
+    return restore
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space for .*: No space left"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/run/6.12-x/.machine"), "/run/6.12-x/"),
+        (OSError(errno.EMFILE, "Too many open files", "6.12-0/user_key"), "Too many open files"),
+    ],
+)
+def test_a_guests_own_directory_says_nothing_against_the_state(
+    monkeypatch, capsys, kept, error, words
+):
+    monkeypatch.setattr(vm, "restore", _fails(error))
+    monkeypatch.setattr(vm, "start", lambda *_, **__: pytest.fail("booted into the same trouble"))
+    with pytest.raises(MachineLostError, match=words) as caught:
+        boot.new(MACHINE, detached=False)
+    assert caught.value.fix
+    assert kept.place.is_dir()
+    assert not capsys.readouterr().err
+
+
+def test_a_full_runtime_directory_is_said_before_a_guest_is_started(monkeypatch, kept, tmp_path):
+    monkeypatch.setattr(vm, "restore", lambda *_, **__: pytest.fail("started a guest"))
+    monkeypatch.setattr(paths.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 8192}))
+    words = f"keys and console: 1 MB needed, 0 MB available in {tmp_path}\n"
+    with pytest.raises(MachineLostError, match=words) as caught:
+        boot.new(MACHINE, detached=False)
+    assert "XDG_RUNTIME_DIR" in caught.value.fix
+    assert kept.place.is_dir()
+
+
+def test_a_state_with_a_file_missing_is_given_up(monkeypatch, capsys, kept):
+    missing = FileNotFoundError(errno.ENOENT, "No such file", str(kept.place / "user_key"))
+    fresh = FakeGuest()
+    monkeypatch.setattr(vm, "restore", _fails(missing))
+    monkeypatch.setattr(vm, "start", lambda *_, **__: fresh)
+    assert boot.new(MACHINE, detached=False) is fresh
+    assert not kept.place.exists()
+    assert "user_key'): booting anew" in capsys.readouterr().err
 
 
 def test_cold_means_cold(monkeypatch):
