@@ -6,6 +6,7 @@ port to collide on, nothing that listens on a network.
 """
 
 import io
+import re
 import socket
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import MachineLostError
 from harness.target import guests
+from harness.target.archive import root_anew
 from harness.target.console import reason as reason_in
 from harness.target.deadline import Deadline
 from harness.target.machine import Machine
@@ -27,6 +29,13 @@ _FORGET_MAX_BYTES = 1 << 20
 _CONSOLE_LINES = 80
 # with less, distributions' kernels do not reach their first process
 _MEMORY_MIB = 128
+# Of the disk with the guest root, or of the sshd on it; a kernel that has no erofs says none of it.
+_BAD_ROOT = re.compile(
+    r"erofs:? \(device vda\): .*(?:valid erofs superblock|bogus|corrupt|invalid)"
+    r"|I/O error, dev vda|\bvda: .*beyond end of device|: Structure needs cleaning$"
+    r"|^bpfthrow-init: sshd: ",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 
 class EndedError(MachineLostError):
@@ -71,6 +80,7 @@ def wait_for_banner(guest: "Guest", sock: socket.socket, deadline: Deadline) -> 
             seen = sock.recv(4096, socket.MSG_PEEK)
         except TimeoutError:
             require_life(guest, deadline)
+            _require_root(guest)
             continue
         except OSError as error:
             raise MachineLostError(f"the port was closed: {error}") from error
@@ -103,6 +113,12 @@ def require_life(guest: "Guest", deadline: Deadline) -> None:
         raise EndedError("QEMU ended")
 
 
+def _require_root(guest: "Guest") -> None:
+    # of a guest that has been up, it would be old news
+    if not guest.boot_s and _BAD_ROOT.search(guest.console_text()):
+        raise MachineLostError("the guest root cannot be read")
+
+
 def _words(guest: "Guest") -> list[str]:
     return guests.read_text(guest.run_dir / "virtme.err").strip().splitlines()
 
@@ -120,7 +136,7 @@ def boot_failure(guest: "Guest", error: MachineLostError) -> MachineLostError:
     reason = said or error.message
     if not said and not console and words:
         reason = f"{reason}: {words[-1]}"
-    if not said and guest.alive():
+    if not said and not _BAD_ROOT.search(console) and guest.alive():
         from harness.target import postmortem  # noqa: PLC0415  # reads rules that few boots need
 
         stack = " < ".join(postmortem.interrupted_in(postmortem.interrupt(guest)))
@@ -130,14 +146,20 @@ def boot_failure(guest: "Guest", error: MachineLostError) -> MachineLostError:
     kind = EndedError if unsaid else MachineLostError
     return kind(
         f"{guest.machine.release} did not boot: {reason}",
-        fix=_boot_fix(guest.machine, console),
+        fix=_boot_fix(guest.machine, console, words),
         evidence="\n".join([*words, *console.splitlines()[-_CONSOLE_LINES:]]),
     )
 
 
-def _boot_fix(machine: Machine, console: str) -> str:
+def _boot_fix(machine: Machine, console: str, words: list[str]) -> str:
     if machine.memory_mib < _MEMORY_MIB:
         return f"give it more memory than {machine.memory_mib} MiB: --memory 512"
+    if _BAD_ROOT.search(console):
+        return root_anew(machine.root)
+    if machine.accelerator == "kvm" and (not console or "kvm" in " ".join(words).lower()):
+        return "--accelerator auto takes what works; bpfthrow doctor --refresh tries KVM again"
+    if not console and words and "kernel" not in " ".join(words):
+        return "bpfthrow doctor --refresh tries QEMU with a small guest"
     if not console:
         return f"is {machine.kernel} whole, and for x86-64? It said nothing"
     needs = "VIRTIO_PCI, VIRTIO_BLK, VIRTIO_CONSOLE, EROFS_FS, BLK_DEV_INITRD and DEVTMPFS"

@@ -141,6 +141,67 @@ def test_a_failed_boot_says_how_to_go_on(runtime, modules, console, fix):
     assert fix in login.boot_failure(guest, MachineLostError("QEMU ended")).fix
 
 
+# of Linux 6.12 and 7.3 with a root image that was cut, or had been overwritten
+DAMAGED = (
+    "[ 2.6] erofs: (device vda): erofs_read_superblock: cannot find valid erofs superblock\n"
+    "mount: mounting /dev/vda on /root failed: Invalid argument\n"
+    "bpfthrow-init: cannot mount the root image: no erofs in this kernel, or a damaged image",
+    "[ 2.6] erofs (device vda): cannot find valid erofs superblock",
+    "[ 3.0] erofs: (device vda): erofs_read_inode: bogus i_mode (0) @ nid 2020096",
+    "bpfthrow-init: sshd: /run/bpfthrow/init: line 14: sshd: Structure needs cleaning",
+)
+WHOLE = (
+    "[ 2.6] erofs: (device vda): mounted with root inode @ nid 36.",
+    "mount: mounting /dev/vda on /root failed: No such device\n"
+    "bpfthrow-init: cannot mount the root image: no erofs in this kernel, or a damaged image",
+    "bpfthrow-init: sshd was killed",
+)
+
+
+def _hear_nothing(guest, deadline):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        login.wait_for_banner(guest, ours, deadline)
+
+
+@pytest.mark.parametrize("console", DAMAGED)
+def test_a_damaged_guest_root_is_said_to_be_at_once(runtime, console):
+    guest = vm.Guest(MACHINE, runtime, None)
+    guest.console.write_text(f"[ 0.0] Linux version\n{console}\n[ 4.0] more\n")
+    with pytest.raises(MachineLostError, match="root cannot be read") as caught:
+        _hear_nothing(guest, Deadline(5))
+    fix = login.boot_failure(guest, caught.value).fix
+    assert (
+        fix == f"the guest root is damaged: rm -r {MACHINE.root.parent}; the next run makes it anew"
+    )
+
+
+@pytest.mark.parametrize(("console", "boot_s"), [*((each, 0.0) for each in WHOLE), (DAMAGED[3], 2)])
+def test_other_words_about_the_root_are_waited_over(runtime, console, boot_s):
+    guest = vm.Guest(MACHINE, runtime, None, boot_s=boot_s)
+    guest.console.write_text(f"{console}\n")
+    with pytest.raises(MachineLostError, match="no ssh after 1 s"):
+        _hear_nothing(guest, Deadline(0.6))
+    assert boot_s or "damaged" not in login.boot_failure(guest, MachineLostError("no ssh")).fix
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "words", "fix"),
+    [
+        ("kvm", "kvm_buf_set_msrs: Assertion `ret == 1' failed.", "--accelerator auto"),
+        ("kvm", "", "--accelerator auto"),
+        ("tcg", "qemu: could not load kernel '/k': Invalid argument", f"is {MACHINE.kernel} whole"),
+        ("tcg", "cannot set up guest memory 'pc.ram': Cannot allocate memory", "doctor --refresh"),
+    ],
+)
+def test_a_guest_that_said_nothing_is_not_always_the_kernels_fault(
+    runtime, accelerator, words, fix
+):
+    (runtime / "virtme.err").write_text(words)
+    guest = vm.Guest(Machine(**{**_fields(MACHINE), "accelerator": accelerator}), runtime, None)
+    assert fix in login.boot_failure(guest, MachineLostError("QEMU ended")).fix
+
+
 def test_a_guest_with_too_little_memory_is_told_so(runtime):
     guest = vm.Guest(Machine(**{**_fields(MACHINE), "memory_mib": 64}), runtime, None)
     error = login.boot_failure(guest, MachineLostError("QEMU ended"))
