@@ -52,7 +52,13 @@ def add_parser(subparsers: "Subparsers") -> None:
     down = commands.add_parser("down", help="end guests")
     down.add_argument("--all", action="store_true", help="every guest of this user")
     listing = commands.add_parser("list", help="guests that are up")
-    ssh = commands.add_parser("ssh", help="a shell, or the command behind --, in a guest")
+    ssh = commands.add_parser(
+        "ssh",
+        help="a shell, or the command behind --, in a guest",
+        usage="bpfthrow vm ssh [-h] [--json] [NAME] [-- COMMAND...]",
+        epilog="One word behind -- is a line for the guest's shell; several are a command and its "
+        "arguments, handed on as they are. Ends with the command's exit code.",
+    )
     log = commands.add_parser("log", help="the console of a guest")
     for command in (down, ssh, log):
         command.add_argument("name", nargs="?", default="", metavar="NAME", help="see vm list")
