@@ -58,6 +58,8 @@ class Profile:
     arena_atomic: bool = False
     # BPF_PROG_TEST_RUN sets data_end for cgroup_skb programs (measured: not on 6.12)
     cgroup_skb_sees_data: bool = False
+    # BPF_PROG_TEST_RUN of an skb puts into fragments what is beyond a page (measured: on 7.3)
+    skb_fragments: bool = False
 
 
 _IRQ = frozenset({"bpf_local_irq_save", "bpf_local_irq_restore"})
@@ -102,6 +104,7 @@ _V7_3 = replace(
     _V6_18,
     name="7.3",
     late_helpers=True,
+    skb_fragments=True,
     arena_atomic=True,
     max_frames=16,
     frames_restart_at_global=True,

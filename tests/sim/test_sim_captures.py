@@ -307,7 +307,9 @@ def test_names_of_verdicts():
 def test_every_engine_gives_the_same(replayed, tmp_path, engine, program):
     if engine == "native":
         pytest.importorskip("llvmlite")
-    data, target = captures.pcap(captures.traffic(600)), tmp_path / "out.pcap"
+    # on both sides of what a page holds, for XDP and for an skb
+    around = [(START_NS, bytes(size), size) for size in (3520, 3521, 3712, 3713)]
+    data, target = captures.pcap([*captures.traffic(596), *around]), tmp_path / "out.pcap"
     seen = []
     for name in ("reference", engine):
         out = replayed(program, "--json", "--engine", name, "--out-pcap", str(target), data=data)[1]

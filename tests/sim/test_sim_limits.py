@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """No program crashes the simulator, hangs it or makes it grow without bound."""
 
+import re
 import sys
 
 import pytest
@@ -102,3 +103,27 @@ def test_many_runs_take_the_memory_of_one(run, monkeypatch):
     monkeypatch.setattr("harness.sim.memory.MAX_BYTES", 64 << 10)
     seen = run(tc("return ctx->len;"), repeat=500, trace=False)
     assert seen.retvals == (64,) * 500
+
+
+@pytest.mark.parametrize(
+    ("section", "context", "longest"),
+    [("tc", "__sk_buff", 3712), ("cgroup_skb/ingress", "__sk_buff", 3712), ("xdp", "xdp_md", 3520)],
+)
+def test_frame_of_more_than_a_page_is_unsupported(run, section, context, longest):
+    """The lengths that kernels of these series took, and what they did with a byte more."""
+    text = f'SEC("{section}") int entry(struct {context} *ctx) {{ return 1; }}'
+    refuses = "BPF_PROG_TEST_RUN refuses it: on {} a .* program gets at most 3712$"
+    fragments = f"over {longest} it has fragments$"
+    for profile in ("6.12", "6.18", "7.3"):
+        fits = run(text, packet=bytes(longest), profile=profile)
+        assert (fits.retval, len(fits.data_out)) == (1, longest)
+        seen = run(text, packet=bytes(longest + 1), profile=profile)
+        assert seen.verdict == "unsupported"
+        refused = longest == 3712 and profile != "7.3"
+        words = refuses.format(profile) if refused else fragments
+        assert re.search(f"frame of {longest + 1} bytes: {words}", seen.message)
+
+
+def test_long_frame_on_a_live_hook(run):
+    """What an interface takes is its own affair."""
+    assert run(tc("return 0;"), packet=bytes(4000), hook="tc-ingress").verdict == "ran"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.model import Case, Input
 from harness.sim import context
-from harness.sim.context import MAX_XDP_BYTES
+from harness.sim.context import longest_frame
 from harness.sim.engines import Declined
 from harness.sim.engines import native_layout as at
 from harness.sim.packet import ETH_HEADER_BYTES
@@ -102,7 +102,7 @@ def fields_of(machine: "Machine", case: Case) -> Fields:
     for slot in (end, length, protocol):
         values.setdefault(slot, 0)
     pointers = frozenset(s for s, value in values.items() if value >> 32 == first.packet >> 32)
-    longest = MAX_XDP_BYTES if machine.program_type == "xdp" else _LONGEST
+    longest = longest_frame(machine.program_type, case.hook) or _LONGEST
     return Fields(
         context=first.context - base,
         packet=first.packet - base,
