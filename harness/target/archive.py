@@ -13,17 +13,13 @@ from harness import tools
 from harness.errors import WorldError
 from harness.paths import cache_dir, locked, make_dir, require_space, telling_no_space
 from harness.target import zipapp
+from harness.target.rootimage import root_anew
 
 _PURPOSE = "building the agent"
 # beside the unpacked guest root: what the agent is collected from
 _BESIDE_BYTES = 16 << 20
 # less than this is a full disk
 _LEFT_BYTES = 1 << 20
-
-
-def root_anew(root_image: Path) -> str:
-    """What to do about a guest root that cannot be read."""
-    return f"the guest root is damaged: rm -r {root_image.parent}; the next run makes it anew"
 
 
 def agent_archive(root_image: Path, root_hash: str) -> Path:

@@ -17,6 +17,7 @@ from harness.paths import require_space, telling_no_space
 from harness.target import guests, saved, vm
 from harness.target.archive import agent_archive
 from harness.target.machine import Machine, recipe
+from harness.target.rootimage import require_whole
 
 _PURPOSE = "a guest's keys and console"
 _RUN_DIR_BYTES = 1 << 20
@@ -31,8 +32,12 @@ class Begun:
 
 
 def machine_for(kernel: Kernel, settings: Settings) -> Machine:
-    """The guest that runs `kernel` under these settings; builds the guest root if need be."""
+    """The guest that runs `kernel` under these settings; builds the guest root if need be.
+
+    MachineLostError where that is damaged.
+    """
     root = kernels.ensure_root()
+    require_whole(root.image)
     chosen = settings.accelerator if settings.accelerator != "auto" else accel.probe().name
     return Machine(
         name=kernel.name,

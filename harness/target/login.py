@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from harness.errors import MachineLostError
 from harness.target import guests
-from harness.target.archive import root_anew
 from harness.target.console import reason as reason_in
 from harness.target.deadline import Deadline
 from harness.target.machine import Machine
+from harness.target.rootimage import root_anew
 
 if TYPE_CHECKING:
     from harness.target.channel import Login
