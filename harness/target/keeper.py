@@ -25,6 +25,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # what the harness says: the guest may start; it lives on its own from now on
 GO, DETACH = b"go\n", b"detach\n"
+_PID = "keeper.pid"
+# how often it is looked whether RUN_DIR is still there: without it nobody finds the guest again
+_LOOK_S = 5.0
 # what virtme-run gets to end QEMU in an orderly way
 _GRACE_S = 0.5
 
@@ -50,15 +53,15 @@ def start(run_dir: Path, argv: list[str]) -> subprocess.Popen[bytes]:
 def wait(run_dir: Path, child: subprocess.Popen[bytes], stop_fd: int, said: bytes) -> None:
     """Return when told to stop, or when the harness lets go of a guest that was not handed over.
 
-    `said`: what the harness has said so far.
+    Also when RUN_DIR was removed. `said`: what the harness has said so far.
     """
     handle = os.pidfd_open(child.pid)
     watched = [handle, stop_fd, 0]
     while True:
         if DETACH in said and 0 in watched:
             watched.remove(0)
-        ready, _, _ = select.select(watched, [], [])
-        if stop_fd in ready:
+        ready, _, _ = select.select(watched, [], [], _LOOK_S)
+        if stop_fd in ready or not (run_dir / _PID).exists():
             return
         if 0 in ready:
             piece = os.read(0, 4096)
@@ -95,7 +98,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        (run_dir / "keeper.pid").write_text(f"{os.getpid()}\n")
+        (run_dir / _PID).write_text(f"{os.getpid()}\n")
         said = os.read(0, 4096)
         if said:
             child = start(run_dir, arguments[split + 1 :])
@@ -103,6 +106,9 @@ def main(arguments: list[str]) -> int:
                 wait(run_dir, child, stop_read, said)
             finally:
                 end(child)
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or run_dir}: {error.strerror}\n")
+        return 1
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
     return 0

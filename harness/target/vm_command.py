@@ -25,6 +25,8 @@ from harness.target.prepare import prepare
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # no other name
 
+# as ssh(1) has it for a command without an exit code of its own
+_BY_SIGNAL = 255
 _EPILOG = """\
 examples:
   bpfthrow vm up --kernel 6.12          boot it once; `run --kernel 6.12` then reuses it
@@ -150,7 +152,7 @@ def _row(entry: guests.Detached, name: str) -> dict[str, Any]:
 
 def _down(arguments: argparse.Namespace) -> int:
     every = guests.detached()
-    entries = every if arguments.all or not every else [_find(arguments.name)]
+    entries = every if arguments.all or not (every or arguments.name) else [_find(arguments.name)]
     names = [_name(entry, every) for entry in entries]
     for entry in entries:
         guests.end_detached(entry.run_dir)
@@ -173,9 +175,12 @@ def _find(name: str) -> guests.Detached:
     found = [entry for entry in entries if name in {"", entry.label, entry.run_dir.name}]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(_name(entry, entries) for entry in entries) or "none"
+    states = [f"{_name(each, entries)} ({'up' if each.alive else 'ended'})" for each in entries]
     what = f"no guest is called {name!r}" if name and not found else "which guest?"
-    raise UsageError(f"{what} (up: {known})", fix="bpfthrow vm list; bpfthrow vm up --kernel NAME")
+    raise UsageError(
+        f"{what} (there are: {', '.join(states) or 'none'})",
+        fix="bpfthrow vm list; bpfthrow vm up --kernel NAME",
+    )
 
 
 def _ssh(arguments: argparse.Namespace) -> int:
@@ -242,9 +247,15 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _exit_code(session: paramiko.Channel) -> int:
-    """The command's; that of a lost machine when the guest went away before it ended (-1)."""
+    """The command's; MachineLostError when the guest went away before it ended."""
     code = session.recv_exit_status()
-    return code if code >= 0 else Exit.LOST
+    if code >= 0:
+        return code
+    if not session.get_transport().is_active():
+        why = "the guest went away before the command ended"
+        raise MachineLostError(why, fix="bpfthrow vm log shows what it said")
+    print("bpfthrow: a signal ended the command", file=sys.stderr)
+    return _BY_SIGNAL
 
 
 def _interact(session: paramiko.Channel) -> int:

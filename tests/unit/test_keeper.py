@@ -2,6 +2,7 @@
 """However the harness ends, the guest ends and its directory goes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ _GUEST = (
     "import subprocess, sys\n"
     "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)', sys.argv[1]])"
 )
+# the keeper, looking for its directory more often
+_QUICK = "import sys; from harness.target import keeper as k; k._LOOK_S = 0.1; k.main(sys.argv[1:])"
 
 
 def _gone(marker):
@@ -98,6 +101,28 @@ def test_sigterm_ends_it_too(kept, run_dir, marker):
     assert kept.wait(10) == 0
     assert not run_dir.exists()
     assert _gone(marker)
+
+
+def test_a_guest_whose_directory_is_gone_ends(run_dir, marker):
+    """As when a session's XDG_RUNTIME_DIR goes with the session: nobody would find it again."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _QUICK, *_argv(run_dir, marker=marker)[4:]],
+        stdin=subprocess.PIPE, start_new_session=True, bufsize=0,
+    )  # fmt: skip
+    process.stdin.write(b"go\ndetach\n")
+    assert _until(lambda: _up(run_dir))
+    shutil.rmtree(run_dir)
+    assert process.wait(10) == 0
+    assert _gone(marker)
+    process.stdin.close()
+
+
+def test_a_directory_that_cannot_be_written_is_named_without_a_traceback(tmp_path, marker):
+    done = subprocess.run(
+        _argv(tmp_path / "absent", marker=marker), input=b"go\n", capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.decode() == f"{tmp_path}/absent/keeper.pid: No such file or directory\n"
 
 
 def test_a_killed_keeper_takes_the_first_process_with_it(kept, marker):

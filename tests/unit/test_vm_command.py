@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import types
@@ -42,8 +43,23 @@ def test_every_name_that_is_listed_can_be_typed(up, capsys):
 
 
 def test_an_ambiguous_name_is_refused_with_those_that_are_not(up):
-    with pytest.raises(UsageError, match=r"6\.12-aaa, 6\.12-bbb, 6\.18"):
+    with pytest.raises(UsageError, match=r"6\.12-aaa \(up\), 6\.12-bbb \(up\), 6\.18"):
         vm_command._find("6.12")
+
+
+def test_ended_guests_are_not_said_to_be_up(up, monkeypatch):
+    ended = [dataclasses.replace(entry, alive=False) for entry in up[:2]]
+    monkeypatch.setattr(guests, "detached", lambda: ended)
+    with pytest.raises(UsageError, match=r"6\.12-aaa \(ended\), 6\.12-bbb \(ended\)"):
+        vm_command._find("")
+
+
+def test_down_of_a_guest_that_is_not_there(monkeypatch, capsys):
+    monkeypatch.setattr(guests, "detached", list)
+    with pytest.raises(UsageError, match=r"no guest is called '9\.9'"):
+        vm_command.run(_words("down", "9.9"))
+    assert vm_command.run(_words("down")) == Exit.OK
+    assert capsys.readouterr().out == "ended: -\n"
 
 
 def test_log_as_json(up, capsys):
@@ -131,8 +147,8 @@ def test_a_shell_has_no_json(up):
 class Session:
     """A paramiko channel whose pieces come in a given order."""
 
-    def __init__(self, pieces, status):
-        self.pieces, self.status = list(pieces), status
+    def __init__(self, pieces, status, alive=True):
+        self.pieces, self.status, self.alive = list(pieces), status, alive
         self.closed = False
         self.pipe = os.pipe()
         os.write(self.pipe[1], b"x")
@@ -158,12 +174,15 @@ class Session:
     def recv_exit_status(self):
         return self.status
 
+    def get_transport(self):
+        return types.SimpleNamespace(is_active=lambda: self.alive)
+
     def close(self):
         for descriptor in self.pipe:
             os.close(descriptor)
 
 
-@pytest.mark.parametrize(("status", "code"), [(0, 0), (7, 7), (-1, Exit.LOST)])
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (7, 7), (-1, 255)])
 def test_output_comes_in_its_order_and_the_code_is_the_commands(monkeypatch, status, code):
     pieces = [(2, b"warning\n"), (1, b"one\n"), (2, b"again\n"), (1, b"two\n")]
     session, written = Session(pieces, status), []
@@ -173,11 +192,18 @@ def test_output_comes_in_its_order_and_the_code_is_the_commands(monkeypatch, sta
     session.close()
 
 
-@pytest.mark.parametrize(("status", "code"), [(0, 0), (7, 7), (-1, Exit.LOST)])
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (7, 7), (-1, 255)])
 def test_a_command_as_json(capsys, status, code):
     session = Session([(2, b"warning\n"), (1, b"\xc3"), (1, b"\xa4 \xff\n")], status)
     assert vm_command._tell(session) == code
     answer = json.loads(capsys.readouterr().out)
     said = {"stdout": "\u00e4 \ufffd\n", "stderr": "warning\n"}
     assert answer == {"schema": 1, "exit_code": code, **said}
+    session.close()
+
+
+def test_a_command_whose_guest_goes_away_says_so():
+    session = Session([(1, b"one\n")], -1, alive=False)
+    with pytest.raises(MachineLostError, match="the guest went away"):
+        vm_command._tell(session)
     session.close()
