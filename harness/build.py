@@ -31,6 +31,8 @@ FLAGS = ("-target", "bpf", "-O2", "-g", "-mcpu=v3", "-D__TARGET_ARCH_x86")
 OUR_WARNINGS = ("-Wall", "-Werror")
 THEIR_WARNINGS = ("-w",)
 COMPILE_TIMEOUT_S = 120
+# the types of a kernel as C, the largest header there is, have 4
+MAX_SOURCE_BYTES = 64 << 20
 NO_PROGRAM = 'write a function with a section: SEC("tc") int prog(struct __sk_buff *skb) {...}'
 _CLANG = "apt install clang-19 (or set CLANG to a clang of version 16 or newer)"
 _FULL = "No space left on device"
@@ -71,15 +73,21 @@ def build(
 def sources_of(path: Path) -> list[Path]:
     """Return the sources that `path` (a `.bpf.c` file or a directory) stands for, sorted."""
     if path.is_dir():
-        return sorted(path.resolve().rglob("*" + SOURCE_SUFFIX))
+        return [_readable(file) for file in sorted(path.resolve().rglob("*" + SOURCE_SUFFIX))]
     if not path.exists():
         raise UsageError(f"{path}: no such file", fix="give a .bpf.c file or a directory")
-    if not path.is_file():
-        # a compiler would read a device to its end, if it has one
-        raise UsageError(f"{path}: not a file", fix="give a .bpf.c file or a directory")
     if not path.name.endswith(SOURCE_SUFFIX):
         raise UsageError(f"{path}: not a BPF source", fix="its name must end in .bpf.c")
-    return [path.resolve()]
+    return [_readable(path.resolve())]
+
+
+def _readable(source: Path) -> Path:
+    """The same, if a compiler can read it to its end. Raises UsageError."""
+    if not source.is_file():
+        raise UsageError(f"{source}: not a file", fix="a program's source is one")
+    if source.stat().st_size > MAX_SOURCE_BYTES:
+        raise UsageError(f"{source}: larger than {MAX_SOURCE_BYTES >> 20} MiB: not a BPF source")
+    return source
 
 
 def object_of(source: Path, out_dir: Path | None = None) -> Path:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from harness import tools
 from harness.bpf import rawelf
-from harness.bpf.btf import Btf, parse
-from harness.errors import ObjectError, UsageError
+from harness.bpf.btf import MAX_SIZE_BYTES, Btf, parse
+from harness.errors import BpfthrowError, ObjectError
 from harness.paths import cache_dir, make_dir, replace_file
 
 _FIX = "give a vmlinuz, a vmlinux, an object with .BTF, or a file like /sys/kernel/btf/vmlinux"
@@ -51,7 +51,7 @@ def _types(name: str, mtime_ns: int, size_bytes: int) -> Btf:
     with _opened(name) as data:
         head = bytes(data[:4])
         if head[:2] == _BTF_MAGIC:
-            found = bytes(data)
+            found = bytes(data[: MAX_SIZE_BYTES + 1])
         elif head == b"\x7fELF":
             found = section_of(name, data, ".BTF")
         elif bytes(data[_MAGIC_AT : _MAGIC_AT + 4]) == b"HdrS":
@@ -99,7 +99,14 @@ def section_of(name: str, data: "bytes | mmap.mmap", section: str) -> bytes:
         )
     if found.offset + found.size > len(data):
         raise ObjectError(f"{name}: truncated: {section} ends at byte {found.offset + found.size}")
+    _require_size(f"{name}: {section}", found.size)
     return bytes(data[found.offset : found.offset + found.size])
+
+
+def _require_size(what: str, size_bytes: int) -> None:
+    # a file may have holes, and promise more than there is memory
+    if size_bytes > _MAX_UNPACKED_BYTES:
+        raise ObjectError(f"{what}: larger than {_MAX_UNPACKED_BYTES >> 20} MiB", fix=_FIX)
 
 
 def _cached(image: "bytes | mmap.mmap", key: str, name: str) -> bytes:
@@ -112,7 +119,7 @@ def _cached(image: "bytes | mmap.mmap", key: str, name: str) -> bytes:
     try:
         make_dir(place.parent)
         replace_file(place, found)
-    except (OSError, UsageError):
+    except (OSError, BpfthrowError):
         pass  # a full disk costs the next run a second, not this one its result
     return found
 
@@ -125,6 +132,7 @@ def unpack(name: str, image: "bytes | mmap.mmap") -> bytes:
     start = ((image[_SETUP_SECTORS] or 4) + 1) * 512 + offset
     if length < 8 or start + length > len(image):
         raise ObjectError(f"{name}: truncated kernel image: it ends before byte {start + length}")
+    _require_size(f"{name}: the packed kernel", length)
     payload = bytes(image[start : start + length])
     for magic, (what, method) in _METHODS.items():
         if payload.startswith(magic):

@@ -4,6 +4,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import struct
 import subprocess
 import time
@@ -115,6 +116,21 @@ def test_bomb_is_not_unpacked(tmp_path, cache, monkeypatch):
     for method in METHODS.values():
         path.write_bytes(image(method(bytes(4 << 20))))
         with pytest.raises(ObjectError, match="unpacks to more than"):
+            kernel_types(path)
+
+
+def test_a_file_with_holes_is_not_read_into_memory(tmp_path, cache):
+    """Files of 8 GiB that take a few blocks of the disk."""
+    path = tmp_path / "holes"
+    huge = bytearray(image(b""))
+    struct.pack_into("<I", huge, 0x24C, 0xFFFF_0000)
+    for content, words in (
+        (bytes(huge), "the packed kernel: larger than 192 MiB"),
+        (b"\x9f\xeb\1\0" + bytes(60), "BTF: header of 0 bytes"),
+    ):
+        path.write_bytes(content)
+        os.truncate(path, 8 << 30)
+        with pytest.raises(ObjectError, match=words):
             kernel_types(path)
 
 

@@ -256,10 +256,24 @@ def test_a_source_without_a_program_is_named(source, tmp_path, text):
         assert "SEC(" in caught.value.fix
 
 
-def test_a_device_is_no_source(tmp_path):
-    (tmp_path / "x.bpf.c").symlink_to("/dev/zero")
-    with pytest.raises(UsageError, match=r"x\.bpf\.c: not a file"):
-        build([tmp_path / "x.bpf.c"], tmp_path / "out")
+@pytest.mark.parametrize("what", ["device", "gone", "directory", "endless"])
+def test_what_no_compiler_can_read_is_no_source(tmp_path, what):
+    place = tmp_path / "mine"
+    place.mkdir()
+    path = place / "x.bpf.c"
+    if what == "directory":
+        path.mkdir()
+    elif what == "endless":
+        path.touch()
+        os.truncate(path, 1 << 40)
+    else:
+        path.symlink_to("/dev/zero" if what == "device" else "nowhere")
+    words = "larger than 64 MiB" if what == "endless" else "not a file"
+    with pytest.raises(UsageError, match=words):
+        build([place], tmp_path / "out")
+    if what != "directory":
+        with pytest.raises(UsageError, match=words if what != "gone" else "no such file"):
+            build([path], tmp_path / "out")
 
 
 def test_missing_clang_names_the_package(source, tmp_path, monkeypatch):
