@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import UsageError, WorldError
 from harness.paths import cache_dir
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,8 @@ def build(
     go to build/progs/<topic>/ and others to the cache directory. `clang`: a command, or None
     for $CLANG or the newest one found.
 
-    Raises UsageError: nothing to compile, clang missing, clang's own complaint, no permission.
+    Raises UsageError: nothing to compile, clang missing, clang's own complaint, no permission;
+    WorldError: a full disk.
     """
     sources = [source for path in paths for source in sources_of(Path(path))]
     jobs = [_Job(source, object_of(source, out_dir)) for source in sources]
@@ -177,7 +178,7 @@ def _compile(job: _Job, clang: str) -> None:
 
 
 def _run(argv: Sequence[str], job: _Job) -> None:
-    """Let the compiler run. UsageError: its own complaint, no room on the disk, too slow."""
+    """Let the compiler run. UsageError: its own complaint, too slow; WorldError: a full disk."""
     try:
         done = subprocess.run(
             argv,
@@ -198,12 +199,12 @@ def _run(argv: Sequence[str], job: _Job) -> None:
         raise UsageError(f"{job.source}: clang refuses it\n{said}", fix=_fix_of(done.stderr))
 
 
-def _no_room(job: _Job) -> UsageError:
+def _no_room(job: _Job) -> WorldError:
     fix = "make room there"
     if job.object.is_relative_to(cache_dir()):
         fix += ", or set XDG_CACHE_HOME to a larger file system"
     place = job.object.parent
-    return UsageError(f"{job.source}: not compiled: no space left in {place}", fix=fix)
+    return WorldError(f"{job.source}: not compiled: no space left in {place}", fix=fix)
 
 
 def _require_program(source: Path, made: Path, clang: str) -> None:

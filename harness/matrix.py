@@ -364,8 +364,10 @@ def _report(results: Sequence[Result], header: RunHeader, settings: config.Setti
         print(f"\n{text}")
     if kept:
         print(f"\n{kept} logs of cases without agreement: {settings.artifacts}")
+    for error in unwritten[1:]:
+        tools.say(error.message)
     if unwritten:
-        raise UsageError("; ".join(error.message for error in unwritten), fix=unwritten[0].fix)
+        raise unwritten[0]
 
 
 _FILES: tuple[tuple[str, Callable[[Sequence[Result], RunHeader], str]], ...] = (
@@ -378,13 +380,13 @@ _FILES: tuple[tuple[str, Callable[[Sequence[Result], RunHeader], str]], ...] = (
 
 def _write_files(
     results: Sequence[Result], header: RunHeader, settings: config.Settings
-) -> Iterator[UsageError]:
+) -> Iterator[BpfthrowError]:
     """Write the reports that were asked for; why one could not be written."""
     for name, rendered in _FILES:
         path = getattr(settings, name)
         if path:
             try:
                 document.write(path, rendered(results, header))
-            except UsageError as error:
+            except BpfthrowError as error:
                 # minutes of work are not lost over a path
                 yield error

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError
 from harness.hooks import HOOKS
 from harness.model import Observation, Result, Verdict
+from harness.paths import write_asked
 from harness.report import grid
 from harness.report.outcome import SUMMARY, Outcome, RunHeader, outcome, summary, targets_of
 from harness.wire import to_json
@@ -99,13 +99,8 @@ def dumps(results: Sequence[Result], header: RunHeader | None = None) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a report file. Raises UsageError naming the path when that fails."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", fix="give a path in an existing directory"
-        ) from error
+    """Write a report file. Errors: see paths.write_asked()."""
+    write_asked(path, text.encode())
 
 
 _STR, _INT, _BOOL, _NUMBER = (str,), (int,), (bool,), (int, float)

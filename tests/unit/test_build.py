@@ -10,7 +10,7 @@ import pytest
 
 from harness.bpf.elf import read_object
 from harness.build import CHECKOUT, PROGS, build, find_clang, include_dirs, object_of, sources_of
-from harness.errors import Exit, UsageError
+from harness.errors import Exit, UsageError, WorldError
 
 GOOD = """
 #include "exceptions.h"
@@ -208,10 +208,10 @@ def test_a_full_disk_is_not_clangs_opinion(source, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = "fatal error: error in backend: IO failure on output stream: No space left on device"
     fake = _clang(tmp_path, f"echo '{words}' >&2; echo 'Stack dump:' >&2; exit 70")
-    with pytest.raises(UsageError, match=r"not compiled: no space left in /.*/mine\n") as caught:
+    with pytest.raises(WorldError, match=r"not compiled: no space left in /.*/mine\n") as caught:
         build([source], clang=fake)
     assert "XDG_CACHE_HOME" in caught.value.fix
-    with pytest.raises(UsageError, match="no space left in") as caught:
+    with pytest.raises(WorldError, match="no space left in") as caught:
         build([source], tmp_path / "out", fake)
     assert "XDG_CACHE_HOME" not in caught.value.fix
 
@@ -221,7 +221,7 @@ def test_a_disk_that_fills_up_behind_clang(source, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(UsageError, match="not compiled: no space left in"):
+    with pytest.raises(WorldError, match="not compiled: no space left in"):
         build([source], tmp_path / "out")
     assert list((tmp_path / "out" / "mine").iterdir()) == []
 
