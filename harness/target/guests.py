@@ -102,8 +102,11 @@ def keeper_pid(run_dir: Path) -> int | None:
     text = read_text(run_dir / "keeper.pid").strip()
     if not text.isdecimal():
         return None
-    command = read_text(Path("/proc") / text / "cmdline").split("\0")
-    return int(text) if str(run_dir) in command else None
+    return int(text) if str(run_dir) in _command(int(text)) else None
+
+
+def _command(pid: int) -> list[str]:
+    return read_text(Path("/proc") / str(pid) / "cmdline").split("\0")
 
 
 def qemu_pid(run_dir: Path) -> int | None:
@@ -112,9 +115,12 @@ def qemu_pid(run_dir: Path) -> int | None:
     if kept is None:
         return None
     marker = f"file:{run_dir}/{CONSOLE}"
+    # a child of the keeper that has not become anything else yet has its words, too
+    keepers = _command(kept)
     for pid in _descendants(kept):
-        command = read_text(Path("/proc") / str(pid) / "cmdline").split("\0")
-        if marker in command and "virtme-run" not in " ".join(command[:3]):
+        command = _command(pid)
+        begun = command != keepers and "virtme-run" not in " ".join(command[:3])
+        if begun and marker in command:
             return pid
     return None
 
