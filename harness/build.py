@@ -6,7 +6,6 @@ Owns where an object lies, which clang compiles it, and when it need not be comp
 is in an object.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError, WorldError
-from harness.paths import cache_dir
+from harness.paths import NO_SPACE, cache_dir
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROGS = CHECKOUT / "progs"
@@ -36,7 +35,6 @@ MAX_SOURCE_BYTES = 64 << 20
 NO_PROGRAM = 'write a function with a section: SEC("tc") int prog(struct __sk_buff *skb) {...}'
 _CLANG = "apt install clang-19 (or set CLANG to a clang of version 16 or newer)"
 _FULL = "No space left on device"
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,7 @@ def _compile(job: _Job, clang: str) -> None:
         job.stamp.write_text(json.dumps(stamp, indent=1))
         scratch.replace(job.object)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_SPACE:
             raise _no_room(job) from error
         raise UsageError(f"{job.object}: cannot write it: {error.strerror}") from error
     finally:

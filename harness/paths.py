@@ -21,7 +21,9 @@ from harness.errors import BpfthrowError, MachineLostError, UsageError
 
 # tenths of a second until a wait is told
 _PATIENCE = 10
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+# less than this is a full disk, whatever a program that ran into its end says
+LEFT_BYTES = 1 << 20
 _ROOM_IN_CACHE = "`bpfthrow kernels rm --unused`, or set XDG_CACHE_HOME to a larger file system"
 _ROOM_FOR_GUESTS = "make room there, or set XDG_RUNTIME_DIR to a private directory with more"
 # Data files of the repository: catalogue, guest recipe, splat lists.
@@ -49,7 +51,7 @@ def make_dir(path: Path) -> Path:
 
 def _refused(verb: str, path: Path, error: OSError) -> BpfthrowError:
     message = f"cannot {verb} {path}: {error.strerror}"
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         return MachineLostError(message, fix=_ROOM_IN_CACHE)
     return UsageError(message, fix="set XDG_CACHE_HOME to a directory that you may write")
 
@@ -154,7 +156,7 @@ def write_asked(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         message = f"cannot write {path}: {error.strerror}"
-        if error.errno in _NO_SPACE:
+        if error.errno in NO_SPACE:
             raise MachineLostError(message, fix="make room there, or give another path") from error
         raise UsageError(message, fix="give a path that you may write") from error
 
@@ -213,7 +215,7 @@ def telling_no_space(purpose: str, place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if error.errno not in NO_SPACE:
             raise
         raise _no_space(purpose, place, str(error.strerror)) from error
 

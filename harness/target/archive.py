@@ -11,15 +11,13 @@ from pathlib import Path
 
 from harness import tools
 from harness.errors import WorldError
-from harness.paths import cache_dir, locked, make_dir, require_space, telling_no_space
+from harness.paths import LEFT_BYTES, cache_dir, locked, make_dir, require_space, telling_no_space
 from harness.target import zipapp
 from harness.target.rootimage import root_anew
 
 _PURPOSE = "building the agent"
 # beside the unpacked guest root: what the agent is collected from
 _BESIDE_BYTES = 16 << 20
-# less than this is a full disk
-_LEFT_BYTES = 1 << 20
 
 
 def agent_archive(root_image: Path, root_hash: str) -> Path:
@@ -55,7 +53,7 @@ def _build(root_image: Path, scratch: Path) -> Path:
         return zipapp.build_agent(scratch / "out", tree)
     except WorldError:
         # programs that hit the end of a disk blame something else
-        require_space(_LEFT_BYTES, _PURPOSE, scratch.parent)
+        require_space(LEFT_BYTES, _PURPOSE, scratch.parent)
         raise
 
 

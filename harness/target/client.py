@@ -103,8 +103,8 @@ class AgentClient:
         """One case. Errors of the channel and of the agent pass through."""
         # whether bpf_throw is there is asked only where a load was refused: it takes a while, and
         # the refusal has the verifier's own words
-        lacking = (need for need in case.needs if need not in ("throw", FRESH))
-        why = next((f"{need}: {self.missing(need)}" for need in lacking if self.missing(need)), "")
+        asked = (need for need in case.needs if need not in ("throw", FRESH))
+        why = next((f"{need}: {lack}" for need in asked if (lack := self.missing(need))), "")
         may_lack_throw = "throw" in case.needs and not facts.expects_throw
         if why and not may_lack_throw:
             return Observation(Verdict.UNSUPPORTED, message=why)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.errors import UsageError, WorldError
 from harness.paths import replace_file
+from harness.target import keeper
 
 # QEMU writes this one; of a restored guest, the other has what it had printed when it was saved
 CONSOLE, BOOT_LOG = "console.log", "boot.log"
@@ -99,7 +100,7 @@ def whole_console(run_dir: Path) -> str:
 
 def keeper_pid(run_dir: Path) -> int | None:
     """Process that keeps the guest in `run_dir`, or None when it is gone."""
-    text = read_text(run_dir / "keeper.pid").strip()
+    text = read_text(run_dir / keeper.PID).strip()
     if not text.isdecimal():
         return None
     return int(text) if str(run_dir) in _command(int(text)) else None

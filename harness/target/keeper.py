@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # what the harness says: the guest may start; it lives on its own from now on
 GO, DETACH = b"go\n", b"detach\n"
-_PID = "keeper.pid"
+PID = "keeper.pid"
 # how often it is looked whether RUN_DIR is still there: without it nobody finds the guest again
 _LOOK_S = 5.0
 # what virtme-run gets to end QEMU in an orderly way
@@ -61,7 +61,7 @@ def wait(run_dir: Path, child: subprocess.Popen[bytes], stop_fd: int, said: byte
         if DETACH in said and 0 in watched:
             watched.remove(0)
         ready, _, _ = select.select(watched, [], [], _LOOK_S)
-        if stop_fd in ready or not (run_dir / _PID).exists():
+        if stop_fd in ready or not (run_dir / PID).exists():
             return
         if 0 in ready:
             piece = os.read(0, 4096)
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        (run_dir / _PID).write_text(f"{os.getpid()}\n")
+        (run_dir / PID).write_text(f"{os.getpid()}\n")
         said = os.read(0, 4096)
         if said:
             child = start(run_dir, arguments[split + 1 :])

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness import tools
 from harness.errors import MachineLostError, WorldError
-from harness.paths import cache_dir, locked, remove, replace_file, require_space, staged
+from harness.paths import LEFT_BYTES, cache_dir, locked, remove, replace_file, require_space, staged
 from harness.target.guests import BOOT_LOG, CONSOLE
 from harness.target.machine import Machine, recipe
 from harness.target.opening import Opening
@@ -31,8 +31,6 @@ _KEYS = ("user_key", "host_key")
 _RUN_DIR = "@RUN_DIR@"
 # of one kernel: two checkouts that take turns, each with an agent of its own
 _KEPT = 2
-# less than this is a full disk
-_LEFT_BYTES = 1 << 20
 
 
 class StateError(MachineLostError):
@@ -144,7 +142,7 @@ def write(
             dump(link)
         except WorldError as error:
             # QEMU only knows that its pipe broke
-            if shutil.disk_usage(staging).free < _LEFT_BYTES:
+            if shutil.disk_usage(staging).free < LEFT_BYTES:
                 raise WorldError(f"no space left in {saved_dir()}") from error
             raise
         finally:

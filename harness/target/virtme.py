@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from harness import accel, tools
-from harness.target import initramfs, qmp
+from harness.target import guests, initramfs, qmp
 from harness.target.machine import PORTS, Machine
 
 
@@ -41,7 +41,7 @@ def virtme_argv(machine: Machine, run_dir: Path) -> list[str]:
         "--qemu-opts",
         # after virtme's own: QEMU takes the last
         *([] if kvm else ["-cpu", accel.CPUS["tcg"]]),
-        "-no-reboot", "-serial", f"file:{run_dir}/console.log",
+        "-no-reboot", "-serial", f"file:{run_dir}/{guests.CONSOLE}",
         "-qmp", f"unix:{run_dir}/{qmp.SOCKET},server=on,wait=off",
         "-initrd", f"{run_dir}/initramfs",
         "-device", "virtio-serial-pci,id=bpfthrow",
